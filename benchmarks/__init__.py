@@ -1,0 +1,1 @@
+"""Speed of distclust beside its peers. Run it with ``python -m benchmarks``; not installed."""

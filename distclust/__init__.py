@@ -1,0 +1,34 @@
+"""Distributed clustering: one job on local threads, Ray or Dask, the same bits everywhere."""
+
+from __future__ import annotations
+
+from distclust.backends import connect
+from distclust.cluster.kmeans import KMeans
+from distclust.cluster.registry import load
+from distclust.data.manifest import open_manifest
+from distclust.errors import (
+    ClusterError,
+    ConfigError,
+    DataError,
+    DistclustError,
+    ModelError,
+    TaskFailed,
+    WorkerLost,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClusterError",
+    "ConfigError",
+    "DataError",
+    "DistclustError",
+    "KMeans",
+    "ModelError",
+    "TaskFailed",
+    "WorkerLost",
+    "__version__",
+    "connect",
+    "load",
+    "open_manifest",
+]

@@ -1,0 +1,6 @@
+"""``python -m distclust``: the command line."""
+
+from distclust.cli import main
+
+if __name__ == "__main__":
+    main()

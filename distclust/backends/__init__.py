@@ -1,0 +1,204 @@
+"""Choosing a backend by name, by address, or by what the input already is.
+
+The modules of this package are imported only when their backend is asked for, so
+neither ray nor dask is needed, or loaded, otherwise. What a backend does is
+`distclust.engine.protocol.Backend`; this module owns only which one to use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol, Self, cast
+from urllib.parse import urlsplit
+
+from distclust.engine import protocol
+from distclust.errors import BackendNotInstalled, ConfigError, UnknownBackend
+
+__all__ = ["Backend", "connect", "is_loopback", "resolve", "worker_environment"]
+
+BACKENDS = {
+    "local": ("distclust.backends.local", "LocalBackend", "concurrent.futures"),
+    "ray": ("distclust.backends.ray", "RayBackend", "ray"),
+    "dask": ("distclust.backends.dask", "DaskBackend", "distributed"),
+}
+"""Name → (module, class, library that the extra of that name brings)."""
+
+VERBS = ("place", "put", "call", "combine", "wait", "fetch", "close")
+
+
+class Backend(protocol.Backend, Protocol):
+    """What `connect` returns: a backend that a ``with`` statement closes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+def connect(
+    name: str = "local",
+    *,
+    address: str | None = None,
+    client: Any = None,
+    workers: int | None = None,
+    threads_per_worker: int | None = None,
+    **options: Any,
+) -> Backend:
+    """Connect to a cluster, or start one on this machine.
+
+    Parameters
+    ----------
+    name : {"local", "ray", "dask"}, default="local"
+    address : str, optional
+        Cluster to connect to, for instance ``"auto"`` or ``"10.0.0.1:6379"`` for Ray and
+        ``"tls://10.0.0.1:8786"`` for Dask. Without one, the cluster this process is
+        already connected to is used; if there is none, one is started and, in the end,
+        stopped.
+    client : distributed.Client, optional
+        Dask client to use; it is not closed.
+    workers : int, optional
+        Processes (threads for ``"local"``) to use; all that there are unless given.
+    threads_per_worker : int, optional
+        Kernel threads inside each of them, 1 unless given.
+    **options
+        Further parameters of the backend's class.
+
+    Returns
+    -------
+    Backend
+        A context manager that closes what it started.
+
+    Raises
+    ------
+    UnknownBackend, BackendNotInstalled, ConfigError
+        No such name, its library is missing, or an option it does not have.
+    ClusterTimeout
+        The cluster did not answer, or has no room for the workers, in time.
+
+    Examples
+    --------
+    >>> with connect("local", workers=2) as backend:
+    ...     backend.slots
+    2
+    """
+    if name not in BACKENDS:
+        raise UnknownBackend(f"no backend is called {name!r}{_nearest(name, BACKENDS)}")
+    module, cls_name, library = BACKENDS[name]
+    if importlib.util.find_spec(library) is None:
+        raise BackendNotInstalled(
+            f"backend {name!r} needs the package {library!r}, which is not installed: "
+            f'pip install "distclust-engine[{name}]"'
+        )
+    cls = getattr(importlib.import_module(module), cls_name)
+    given = {
+        "address": address,
+        "client": client,
+        "workers": workers,
+        "threads_per_worker": threads_per_worker,
+    }
+    options |= {option: value for option, value in given.items() if value is not None}
+    accepted = inspect.signature(cls).parameters
+    for option in options:
+        if option not in accepted:
+            raise ConfigError(
+                f"backend {name!r} has no option {option!r}{_nearest(option, accepted)}"
+            )
+    return cast(Backend, cls(**options))
+
+
+def resolve(backend: Any, X: Any = None) -> tuple[protocol.Backend, bool]:
+    """Return the backend an estimator's ``backend=`` means, and whether to close it.
+
+    Parameters
+    ----------
+    backend : {"auto", "local", "ray", "dask"} or Backend
+        ``"auto"`` goes to the cluster that holds `X`: Dask for a Dask collection, Ray for
+        a Ray Dataset, the connected one if `X` names files, else this process.
+    X : object, optional
+        The input.
+
+    Returns
+    -------
+    backend : Backend
+    owned : bool
+        Whether it was made here, so that the caller has to close it.
+    """
+    if isinstance(backend, str):
+        return connect(_home_of(X) if backend == "auto" else backend), True
+    if isinstance(backend, type) or not all(hasattr(backend, verb) for verb in VERBS):
+        raise ConfigError(
+            f"backend={backend!r} is neither 'auto', one of {sorted(BACKENDS)}, nor what "
+            "distclust.connect() returns"
+        )
+    return cast(protocol.Backend, backend), False
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address ("host:port", with or without a scheme) stays on this machine.
+
+    Examples
+    --------
+    >>> is_loopback("tcp://127.0.0.1:8786"), is_loopback("10.0.0.1:6379")
+    (True, False)
+    """
+    host = urlsplit(address if "://" in address else f"//{address}").hostname
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of worker processes, to be set before they import numpy or numba.
+
+    Kernels bring their own threads, so BLAS gets one; compiled kernels are cached per
+    user, because a cache beside the sources is lost when a job's files are unpacked.
+    """
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "distclust", "numba")
+    single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", os.path.expanduser(cache)),
+        **dict.fromkeys(single, "1"),
+    }
+
+
+def _home_of(X: Any) -> str:
+    """Name of the backend where `X` is, told from its type without importing anything."""
+    if X is not None:
+        modules = [cls.__module__ for cls in type(X).__mro__]
+        if any(module.split(".")[0] == "dask" for module in modules):
+            return "dask"
+        if any(module.startswith("ray.data") for module in modules):
+            return "ray"
+    return next(_connected(), "local") if _names_files(X) else "local"
+
+
+def _names_files(X: Any) -> bool:
+    if isinstance(X, list | tuple):
+        return bool(X) and all(isinstance(path, str | os.PathLike) for path in X)
+    return isinstance(X, str | os.PathLike) or type(X).__module__ == "pyarrow._dataset"
+
+
+def _connected() -> Iterator[str]:
+    """Clusters this process is connected to already."""
+    ray, distributed = sys.modules.get("ray"), sys.modules.get("distributed")
+    if ray is not None and ray.is_initialized():
+        yield "ray"
+    if distributed is not None:
+        try:
+            distributed.default_client()
+        except ValueError:
+            return
+        yield "dask"
+
+
+def _nearest(word: str, known: Any) -> str:
+    """A suggestion to end an error message with."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {sorted(known)}"

@@ -1,0 +1,262 @@
+"""The Dask backend: partitions and results as futures of a distributed client.
+
+Everything is a task with its recipe on the scheduler, never scattered data, so Dask
+computes again by itself what a lost worker held. No other module imports dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Self
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+from dask.sizeof import sizeof
+from distributed.comm.core import CommClosedError
+from distributed.utils import CancelledError
+
+from distclust.backends import is_loopback, worker_environment
+from distclust.data.collections import Chunks, Piece, describe, labels_of
+from distclust.engine.protocol import Future, Handle, Ref
+from distclust.errors import (
+    ClusterError,
+    ClusterTimeout,
+    ConfigError,
+    DistclustError,
+    TaskFailed,
+    WorkerLost,
+)
+
+__all__ = ["DaskBackend"]
+
+LOST = (
+    distributed.scheduler.KilledWorker,
+    distributed.scheduler.NoValidWorkerError,
+    distributed.scheduler.NoWorkerError,
+    CancelledError,
+    CommClosedError,
+)
+"""What Dask raises when processes are gone: `WorkerLost`. The rest is `TaskFailed`."""
+
+INLINE_BYTES = 1 << 20  # values up to this size travel with each call
+
+
+class DaskBackend:
+    """Workers of a Dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        Client to use. Without it and `address`: the current client, else a cluster of our
+        own on the loopback interface.
+    address : str, optional
+        Scheduler to connect to, for instance ``"tls://10.0.0.1:8786"``.
+    workers : int, optional
+        Worker processes to start, or of the cluster to use; all there are unless given.
+    threads_per_worker : int, default=1
+        Kernel threads of a call.
+    timeout : float, default=60.0
+        Seconds to wait for the workers to be there.
+    insecure : bool, default=False
+        Connect to a scheduler beyond this machine even though TLS is off.
+    security : distributed.Security, optional
+        Certificates for `address`.
+    """
+
+    name = "dask"
+
+    def __init__(
+        self,
+        client: distributed.Client | None = None,
+        address: str | None = None,
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        *,
+        timeout: float = 60.0,
+        insecure: bool = False,
+        security: distributed.Security | None = None,
+    ) -> None:
+        self.threads_per_worker = threads_per_worker
+        self._workers = workers
+        self._turn: list[str] = []
+        with contextlib.ExitStack() as started:
+            self._client = client or _connected(
+                started, address, workers, insecure, timeout=timeout, security=security
+            )
+            threads = self._wait_for_workers(timeout)
+            self.slots = sum(max(1, count // threads_per_worker) for count in threads)
+            self._started = started.pop_all()
+
+    def place(self, load: Callable[..., Any], *args: Any) -> Handle:
+        if any(isinstance(arg, distributed.Future) for arg in args):
+            return Handle(self._submit(load, *args))  # goes where its chunks are
+        if not self._turn:
+            self._turn = sorted(self._client.nthreads())[: self._workers][::-1]
+        worker = self._turn.pop()
+        return Handle(self._submit(load, *args, workers=[worker], allow_other_workers=True))
+
+    def put(self, value: Any) -> Ref:
+        """Keep a small value to send along; make a large one a task that returns it."""
+        return Ref(value if sizeof(value) <= INLINE_BYTES else self._submit(_identity, value))
+
+    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
+        """Run `fn`; the scheduler picks the worker that saves it moving the most bytes."""
+        return self._submit(fn, at.where, *args)
+
+    def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
+        return self._submit(fn, *futures)
+
+    def wait(
+        self, futures: Collection[Future], timeout: float | None
+    ) -> tuple[set[Future], set[Future]]:
+        if futures:
+            with contextlib.suppress(TimeoutError, CancelledError):
+                distributed.wait(list(futures), timeout, return_when="FIRST_COMPLETED")
+        pending = {future for future in futures if future.status in ("pending", "lost")}
+        return set(futures) - pending, pending
+
+    def fetch(self, future: Future) -> Any:
+        try:
+            return future.result()
+        except LOST as error:
+            raise WorkerLost(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise TaskFailed(
+                f"{type(error).__name__}: {error}",
+                cause=error if isinstance(error, DistclustError) else None,
+                remote_traceback="".join(traceback.format_exception(error)),
+            ) from error
+
+    def close(self) -> None:
+        self._started.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def adopt(
+        self,
+        X: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        vector: str | None = None,
+        sample_weight: Any = None,
+    ) -> Chunks | None:
+        """Return the chunks of a Dask array or dataframe, or None if `X` is neither."""
+        if not dask.is_dask_collection(X) or not hasattr(X, "to_delayed"):
+            return None
+        if isinstance(X, da.Array) and X.ndim == 2:
+            X = X.rechunk({1: -1})
+        refs = self._chunks_of(X)
+        looks = [self._submit(describe, ref, columns, vector) for ref in refs]
+        chunks = Chunks.of(refs, [self.fetch(look) for look in looks], columns, vector)
+        if sample_weight is None:
+            return chunks
+        weights = da.asarray(sample_weight)
+        if not any(map(math.isnan, weights.shape)):
+            weights = weights.rechunk((chunks.lengths,))
+        return chunks.weighted_by(self._chunks_of(weights))
+
+    def assemble(self, chunks: Chunks, pieces: Sequence[Piece], *, name: str = "label") -> Any:
+        """Return a Dask array of labels, in the chunks that were adopted."""
+        labels = [self._submit(labels_of, index, part) for part, index in pieces]
+        key = f"{name}-{uuid.uuid4().hex}"
+        graph = {(key, i): future for i, future in enumerate(labels)}
+        return da.Array(graph, key, chunks=(chunks.lengths,), dtype=np.int32)
+
+    def _submit(self, fn: Callable[..., Any], *args: Any, **where: Any) -> Future:
+        """Submit one task, whose key is its own although another may look the same."""
+        if self._client.status != "running":
+            raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
+        # A recipe may hold an array: the scheduler has to keep it, to compute it again.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
+            return self._client.submit(fn, *map(_native, args), pure=False, **where)
+
+    def _chunks_of(self, collection: Any) -> list[Future]:
+        chunks: list[Future] = self._client.compute(list(np.ravel(collection.to_delayed())))
+        return chunks
+
+    def _wait_for_workers(self, timeout: float) -> list[int]:
+        """Return the threads of each worker to use."""
+        wanted = self._workers or 1
+        try:
+            self._client.wait_for_workers(wanted, timeout)
+        except TimeoutError as error:
+            raise ClusterTimeout(
+                f"{wanted} Dask workers were asked for, {len(self._client.nthreads())} came within "
+                f"{timeout:g} s: start more, ask for fewer, or raise timeout"
+            ) from error
+        threads = sorted(self._client.nthreads().items())
+        return [count for _, count in threads[: self._workers]]
+
+
+def _native(arg: Any) -> Any:
+    return arg.where if isinstance(arg, Ref) else arg
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _connected(
+    started: contextlib.ExitStack,
+    address: str | None,
+    workers: int | None,
+    insecure: bool,
+    **options: Any,
+) -> distributed.Client:
+    """Return the current client, or one of our own that `started` closes."""
+    if address is None:
+        with contextlib.suppress(ValueError):
+            return distributed.default_client()
+        target: Any = _start_cluster(workers)
+        started.callback(target.close)
+    else:
+        _refuse_strangers(address, insecure)
+        target = address
+    try:
+        client = distributed.Client(target, **options)
+    except OSError as error:
+        raise ClusterTimeout(
+            f"no Dask scheduler answered at {address!r} within {options['timeout']:g} s: {error}"
+        ) from error
+    started.callback(client.close)
+    return client
+
+
+def _start_cluster(workers: int | None) -> distributed.LocalCluster:
+    """Start processes that run one call at a time, reachable from this machine only.
+
+    Stealing is off: a task that moves would pull its resident partition after it.
+    """
+    with dask.config.set({"distributed.scheduler.work-stealing": False}):
+        return distributed.LocalCluster(
+            n_workers=workers or len(os.sched_getaffinity(0)),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+            env=worker_environment(),
+        )
+
+
+def _refuse_strangers(address: str, insecure: bool) -> None:
+    """Anyone who reaches an open scheduler can run code in our name: do not join it."""
+    if insecure or address.startswith(("tls://", "inproc://")) or is_loopback(address):
+        return
+    raise ConfigError(
+        f"the Dask scheduler at {address!r} is beyond this machine and does not use TLS: connect "
+        "to a tls:// address with security=, or pass insecure=True"
+    )

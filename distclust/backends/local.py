@@ -1,0 +1,89 @@
+"""The embedded backend: partitions in this process, calls on a thread pool.
+
+Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never happens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Self
+
+from distclust.engine.protocol import Handle, Ref
+from distclust.errors import ConfigError, DistclustError, TaskFailed
+
+__all__ = ["LocalBackend"]
+
+
+class LocalBackend:
+    """Threads of this process.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Partitions worked on at the same time; as many as there are usable cores unless
+        given.
+    threads_per_worker : int, default=1
+        Kernel threads inside each of them.
+    """
+
+    name = "local"
+
+    def __init__(self, workers: int | None = None, threads_per_worker: int = 1) -> None:
+        for what, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{what}={value} must be at least 1")
+        self.threads_per_worker = threads_per_worker
+        self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
+        self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
+
+    def place(self, load: Callable[..., Any], *args: Any) -> Handle:
+        return Handle(self._pool.submit(load, *args))
+
+    def put(self, value: Any) -> Ref:
+        return Ref(value)
+
+    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future[Any]:
+        return self._pool.submit(_apply, fn, at.where, *args)
+
+    def combine(self, fn: Callable[..., Any], futures: Sequence[Future[Any]]) -> Future[Any]:
+        return self._pool.submit(_apply, fn, *futures)
+
+    def wait(
+        self, futures: Collection[Future[Any]], timeout: float | None
+    ) -> tuple[set[Future[Any]], set[Future[Any]]]:
+        done, pending = wait(futures, timeout, FIRST_COMPLETED)
+        return done, pending
+
+    def fetch(self, future: Future[Any]) -> Any:
+        try:
+            return future.result()
+        except DistclustError as error:
+            raise TaskFailed(str(error), cause=error) from error
+        except Exception as error:
+            raise TaskFailed(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _apply(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call `fn` with references and futures replaced by their values.
+
+    A future waited for here was submitted earlier to the same first-in-first-out pool,
+    so it has at least started: waiting cannot deadlock.
+    """
+    return fn(*(_value(arg) for arg in args))
+
+
+def _value(arg: Any) -> Any:
+    if isinstance(arg, Future):
+        return arg.result()
+    return arg.where if isinstance(arg, Ref) else arg

@@ -1,0 +1,231 @@
+"""What estimators with cluster centers share: predicting, measuring, saving.
+
+`distclust.cluster.kmeans` and its relatives own how centers are found; here is what can
+be done with them afterwards, on any input and backend.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from distclust.backends import resolve
+from distclust.cluster.inputs import Input, is_in_memory, open_input
+from distclust.cluster.scorer import CenterScorer
+from distclust.cluster.steps import (
+    Labelling,
+    block_labels,
+    distance_rows,
+    label_rows,
+    merge_labellings,
+)
+from distclust.data.blocks import Source
+from distclust.engine.protocol import Backend
+from distclust.engine.shards import Session, Shards
+from distclust.errors import ConfigError
+from distclust.kernels.exact_sum import exact_value
+from distclust.kernels.scaling import Frame
+from distclust.model import StoredModel, write_model
+
+__all__ = ["CenterEstimator"]
+
+MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
+
+
+class CenterEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator, ABC
+):
+    """Base of estimators whose model is a set of centers."""
+
+    backend: str | Backend
+    n_partitions: int | None
+    cluster_centers_: npt.NDArray[Any]
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Find the centers."""
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return ``labels_``."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def predict(self, X: Any) -> Any:
+        """Return the label of the nearest center for each row, in the form X came in."""
+        with self._fitted_input(X) as (backend, rows):
+            shards = self._shard(Session(backend), rows.source)
+            return self._labels(shards, rows)
+
+    def transform(self, X: Any) -> npt.NDArray[Any]:
+        """Return each row's distance to each center.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame or path
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_clusters), dtype of X
+        """
+        with self._fitted_input(X) as (backend, rows):
+            if rows.assemble is not None:
+                raise ConfigError(
+                    "transform takes arrays, frames and paths; map "
+                    "model.to_sklearn().transform over the chunks of a collection"
+                )
+            shards = self._shard(Session(backend), rows.source)
+            centers = shards.session.broadcast(self._centers(rows.source))
+            found = shards.map(distance_rows, centers)
+            return rows.gather([pair for _, pairs in found for pair in pairs])
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> npt.NDArray[Any]:
+        """Fit, and return each row's distance to each center."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the negative inertia of X."""
+        with self._fitted_input(X, sample_weight) as (backend, rows):
+            shards = self._shard(Session(backend), rows.source)
+            found = self._labelling(shards, self._centers(rows.source), keep_labels=False)
+            return -exact_value(found.inertia)
+
+    def scorer(self, columns: Sequence[str] = ("label",)) -> CenterScorer:
+        """Return a small picklable function that computes output columns of a `Block`.
+
+        Parameters
+        ----------
+        columns : sequence of {"label", "distance"}
+        """
+        check_is_fitted(self)
+        return CenterScorer(self.cluster_centers_, tuple(columns))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model into directory `path`; `distclust.load` reads it.
+
+        Labels of the training rows are not part of a model.
+        """
+        check_is_fitted(self)
+        params = self.get_params(deep=False)
+        arrays = {"cluster_centers_": self.cluster_centers_, "cluster_sizes_": self.cluster_sizes_}
+        if not isinstance(params["init"], str):
+            params["init"] = "k-means||" if callable(params["init"]) else None
+            if params["init"] is None:
+                arrays["init"] = np.asarray(self.init)
+        if not isinstance(params["backend"], str):
+            params["backend"] = "auto"
+        if not isinstance(params["random_state"], Integral):
+            params["random_state"] = None
+        params = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in params.items()
+        }
+        scalars = {
+            "inertia_": self.inertia_,
+            "n_iter_": self.n_iter_,
+            "inertia_history_": self.inertia_history_,
+            "n_features_in_": self.n_features_in_,
+            "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", [])],
+        }
+        write_model(path, StoredModel(kind="KMeans", params=params, scalars=scalars, arrays=arrays))
+
+    @classmethod
+    def from_stored(cls, stored: StoredModel) -> Self:
+        """Rebuild a fitted estimator from what `save` wrote."""
+        arrays, scalars = dict(stored.arrays), dict(stored.scalars)
+        params = dict(stored.params)
+        if "init" in arrays:
+            params["init"] = arrays.pop("init")
+        model = cls(**params)
+        names = scalars.pop("feature_names_in_")
+        if names:
+            model.feature_names_in_ = np.asarray(names, dtype=object)
+        for name, value in {**scalars, **arrays}.items():
+            setattr(model, name, value)
+        model._n_features_out = len(model.cluster_centers_)
+        return model
+
+    def to_sklearn(self) -> SklearnKMeans:
+        """Return a fitted `sklearn.cluster.KMeans` that predicts the same labels.
+
+        The same up to rows whose two nearest centers are equally far within rounding:
+        scikit-learn does not decide those canonically.
+        """
+        check_is_fitted(self)
+        model = SklearnKMeans(self.n_clusters, init=self.cluster_centers_, n_init=1, max_iter=1)
+        model.fit(self.cluster_centers_)  # sets what scikit-learn's methods rely on
+        model.set_params(max_iter=self.max_iter, tol=self.tol)
+        fitted = ("cluster_centers_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
+        for name in (*fitted, "labels_"):
+            if hasattr(self, name):
+                setattr(model, name, getattr(self, name))
+        return model
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @contextmanager
+    def _input(
+        self, X: Any, sample_weight: Any, wanted: str | Backend, *, reset: bool
+    ) -> Iterator[tuple[Backend, Input]]:
+        backend, owned = resolve(wanted, X)
+        try:
+            yield backend, open_input(self, X, sample_weight, backend, reset=reset)
+        finally:
+            if owned:
+                backend.close()
+
+    @contextmanager
+    def _fitted_input(self, X: Any, sample_weight: Any = None) -> Iterator[tuple[Backend, Input]]:
+        check_is_fitted(self)
+        at_home = isinstance(self.backend, str) and is_in_memory(X)
+        wanted = "local" if at_home else self.backend
+        with self._input(X, sample_weight, wanted, reset=False) as opened:
+            yield opened
+
+    def _shard(self, session: Session, source: Source) -> Shards:
+        if self.n_partitions is None and source.n_rows < MIN_ROWS_PER_PARTITION:
+            return session.shard(source, 1)
+        return session.shard(source, self.n_partitions)
+
+    def _centers(self, source: Source) -> npt.NDArray[Any]:
+        """Centers in the dtype of the rows, which kernels multiply them with."""
+        return self.cluster_centers_.astype(source.dtype, copy=False)
+
+    def _labelling(
+        self,
+        shards: Shards,
+        centers: npt.NDArray[Any],
+        frame: Frame | None = None,
+        *,
+        keep_labels: bool,
+    ) -> Labelling:
+        session = shards.session
+        sent = session.broadcast(centers), session.broadcast(frame or Frame.of_centers(centers))
+        found: Labelling = shards.reduce(label_rows, merge_labellings, *sent, keep_labels)
+        return found
+
+    def _labels(self, shards: Shards, rows: Input, known: Labelling | None = None) -> Any:
+        centers = self._centers(rows.source)
+        if rows.assemble is not None:
+            sent = shards.session.broadcast(centers), Frame.of_centers(centers)
+            return rows.assemble(shards.futures(block_labels, *sent))
+        if known is None or not known.labels:
+            known = self._labelling(shards, centers, keep_labels=True)
+        return rows.gather(known.labels)

@@ -1,0 +1,186 @@
+"""What users give as X, as a source of partitions; and labels back in the same form.
+
+================================================  =====================================
+X                                                 labels
+================================================  =====================================
+array, Arrow table, pandas or polars frame        numpy array
+path, glob, list of paths, `Manifest`, `Source`   numpy array, up to `LABELS_IN_MEMORY`
+Dask array or dataframe                           Dask array with the same chunks
+Ray Dataset                                       Ray Dataset with a ``label`` column
+================================================  =====================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from distclust.data.arrays import ArraySource, as_table_array
+from distclust.data.blocks import Source
+from distclust.data.collections import CollectionSource
+from distclust.data.manifest import Manifest, open_manifest
+from distclust.data.parquet import ParquetSource
+from distclust.engine.protocol import Backend, Future
+from distclust.errors import ConfigError, DataError
+
+__all__ = ["LABELS_IN_MEMORY", "Input", "is_in_memory", "open_input"]
+
+LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Input:
+    """A source, and how labels of its rows are given back.
+
+    Attributes
+    ----------
+    source : Source
+    in_memory : ndarray or CSR matrix, or None
+        The validated rows, when this process holds them.
+    assemble : callable or None
+        For rows that live on a cluster: makes a collection of one future a partition.
+    """
+
+    source: Source
+    in_memory: Any = None
+    assemble: Callable[[Sequence[Future]], Any] | None = None
+
+    def gather(self, pieces: list[tuple[int, npt.NDArray[Any]]]) -> npt.NDArray[Any]:
+        """Put (global id of the first row, values) pairs in row order."""
+        n_rows = self.source.n_rows
+        if n_rows > LABELS_IN_MEMORY:
+            raise DataError(
+                f"labels of {n_rows} rows are not held in memory (limit {LABELS_IN_MEMORY}); "
+                "have a job write them to files: distclust run JOB.yaml"
+            )
+        in_order = sorted(pieces, key=lambda piece: piece[0])
+        gathered: npt.NDArray[Any] = np.concatenate([values for _, values in in_order])
+        return gathered
+
+
+def is_in_memory(X: Any) -> bool:
+    """Whether X is held by this process: an array, a table, a sequence of rows."""
+    return not _names_files(X) and not _is_source(X) and not _is_remote(X)
+
+
+def open_input(
+    estimator: BaseEstimator, X: Any, sample_weight: Any, backend: Backend, *, reset: bool
+) -> Input:
+    """Turn X into a source of float32 or float64 rows, validated as scikit-learn does.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Receives ``n_features_in_`` and ``feature_names_in_`` if `reset`, else is asked
+        whether X agrees with them.
+    X : object
+        See the table above.
+    sample_weight : array, or the name of a column of the files, or None
+    backend : Backend
+        Where a collection of a cluster has to live.
+    reset : bool
+        True when fitting.
+    """
+    if is_in_memory(X):
+        array = _array_source(estimator, X, sample_weight, reset=reset)
+        return Input(source=array, in_memory=array.X)
+    if _is_remote(X):
+        rows = _collection_input(X, sample_weight, backend)
+    else:
+        known = None if reset else getattr(estimator, "feature_names_in_", None)
+        rows = Input(source=_file_source(X, sample_weight, known))
+    _check_features(estimator, rows.source, reset=reset)
+    return rows
+
+
+def _array_source(
+    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool
+) -> ArraySource:
+    if isinstance(X, pa.Table | pa.RecordBatch):
+        X, names = as_table_array(X)
+        if reset and names is not None:
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        order="C",
+        accept_sparse="csr",
+        accept_large_sparse=False,
+    )
+    if isinstance(sample_weight, str):
+        raise ConfigError(
+            f"sample_weight={sample_weight!r} names a column, which only files have; pass an array"
+        )
+    weights = None
+    if sample_weight is not None:
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    return ArraySource(X, weights)
+
+
+def _file_source(X: Any, sample_weight: Any, known_names: Any) -> Source:
+    if sample_weight is not None and not isinstance(sample_weight, str):
+        raise ConfigError("for files, sample_weight is the name of one of their columns")
+    if isinstance(X, Manifest):
+        return ParquetSource(X)
+    if _is_source(X):
+        source: Source = X
+        return source
+    paths = X.files if hasattr(X, "files") else X  # a pyarrow FileSystemDataset
+    columns = None if known_names is None else list(known_names)
+    return ParquetSource(open_manifest(paths, columns=columns, weight=sample_weight))
+
+
+def _collection_input(X: Any, sample_weight: Any, backend: Backend) -> Input:
+    home: Any = backend  # adopt and assemble go beyond the seven verbs
+    chunks = home.adopt(X, sample_weight=sample_weight) if hasattr(home, "adopt") else None
+    if chunks is None:
+        raise ConfigError(
+            f"backend {backend.name!r} cannot read a {type(X).__module__}.{type(X).__name__}; "
+            "use the backend it lives on, or backend='auto'"
+        )
+    source = CollectionSource(chunks)
+    return Input(
+        source=source,
+        assemble=lambda parts: home.assemble(chunks, source.pieces(parts)),
+    )
+
+
+def _check_features(estimator: BaseEstimator, source: Source, *, reset: bool) -> None:
+    """Set, or compare, what scikit-learn's `validate_data` would."""
+    if reset:
+        estimator.n_features_in_ = source.n_features
+        if source.feature_names is not None:
+            estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
+        elif hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif source.n_features != estimator.n_features_in_:
+        raise DataError(
+            f"X has {source.n_features} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+
+
+def _names_files(X: Any) -> bool:
+    if isinstance(X, list | tuple):
+        return bool(X) and all(isinstance(path, str | os.PathLike) for path in X)
+    return isinstance(X, str | os.PathLike) or type(X).__module__ == "pyarrow._dataset"
+
+
+def _is_source(X: Any) -> bool:
+    return isinstance(X, Manifest) or (hasattr(X, "plan") and hasattr(X, "load"))
+
+
+def _is_remote(X: Any) -> bool:
+    """Whether X lives on a cluster, told without importing its library."""
+    modules = [cls.__module__ for cls in type(X).__mro__]
+    return any(name.split(".")[0] == "dask" or name.startswith("ray.data") for name in modules)

@@ -1,0 +1,272 @@
+"""The K-Means estimator: scikit-learn's parameters, attributes and texts, on any backend.
+
+Validation happens here, once; the work is `distclust.cluster.seeding`,
+`distclust.cluster.lloyd` and `distclust.cluster.steps`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from distclust.cluster.base import CenterEstimator
+from distclust.cluster.inputs import Input, open_input
+from distclust.cluster.lloyd import LloydResult, lloyd
+from distclust.cluster.seeding import kmeans_parallel, kmeans_plusplus, random_rows
+from distclust.cluster.statistics import DataStats, describe
+from distclust.cluster.steps import Labelling
+from distclust.cluster.verbose import VerboseOutput
+from distclust.data.blocks import Source
+from distclust.engine.protocol import Backend
+from distclust.engine.shards import Session, Shards
+from distclust.errors import ConfigError
+from distclust.kernels.exact_sum import exact_value
+
+__all__ = ["KMeans"]
+
+SEEDINGS: dict[str, Callable[[Shards, int, DataStats, int], npt.NDArray[Any]]] = {
+    "k-means||": kmeans_parallel,
+    "k-means++": kmeans_plusplus,
+    "random": lambda shards, k, _, seed: random_rows(shards, k, seed),
+}
+
+
+class KMeans(CenterEstimator):
+    """K-Means clustering, the same bits on any backend and any number of workers.
+
+    Labels are decided by a fixed-order float64 distance and sums are integers, so
+    neither the backend, the partitioning, the number of threads nor the loss of a
+    worker can change a result. Methods accept what `distclust.cluster.inputs` lists:
+    arrays and frames, Parquet paths, Dask collections and Ray Datasets.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"k-means||", "k-means++", "random"}, array of shape (n_clusters, n_features) \
+or callable, default="k-means||"
+        ``"k-means||"`` takes a few passes over the rows and then runs greedy k-means++
+        on the weighted candidates; ``"k-means++"`` takes two passes a center;
+        ``"random"`` draws rows. A callable is given ``X, n_clusters, random_state`` and
+        therefore needs X in memory.
+    n_init : "auto" or int, default="auto"
+        Runs with different seeds, of which the best is kept; ``"auto"`` means 10 for
+        ``"random"`` and callables, else 1.
+    max_iter : int, default=300
+    tol : float, default=1e-4
+        Stop when the centers' squared shifts sum to at most `tol` times the mean
+        variance of the features.
+    verbose : int, default=0
+    random_state : int, RandomState instance or None, default=None
+    copy_x : bool, default=True
+        Accepted for compatibility; X is never modified.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Accepted for compatibility; both give the same labels.
+    backend : {"auto", "local", "ray", "dask"} or Backend, default="auto"
+        Where to run. ``"auto"`` goes where X lives. Rows held by this process are
+        predicted in this process, unless a Backend is given.
+    n_partitions : int, optional
+        Parts the rows are split into; two a worker unless given.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features), dtype of X
+    labels_ : ndarray of shape (n_samples,), int32, or a collection like X
+    inertia_ : float
+        Weighted sum of squared distances to the nearest center, summed exactly.
+    n_iter_ : int
+    inertia_history_ : list of float
+        Inertia of the centers each iteration started from.
+    cluster_sizes_ : ndarray of shape (n_clusters,), int64
+        Rows in each cluster.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Notes
+    -----
+    The method is S. P. Lloyd's (1982); semantics are those of `sklearn.cluster.KMeans`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> kmeans = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> kmeans.inertia_
+    16.0
+    >>> kmeans.predict([[0, 0], [12, 3]]) == kmeans.labels_[[0, 3]]
+    array([ True,  True])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions(set(SEEDINGS)), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "backend": [str, object],
+        "n_partitions": [None, Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means||",
+        n_init: str | int = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        backend: str | Backend = "auto",
+        n_partitions: int | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.backend = backend
+        self.n_partitions = n_partitions
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Compute the clustering.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame, path, or collection
+        y : Ignored
+        sample_weight : array of shape (n_samples,), or a column's name for files
+            Not used in seeding if `init` is an array or a callable.
+
+        Returns
+        -------
+        self : KMeans
+
+        Raises
+        ------
+        ValueError
+            Wrong parameters or data; `distclust.DataError` says where the data is wrong.
+        """
+        with self._input(X, sample_weight, self.backend, reset=True) as (backend, rows):
+            session = Session(backend, listeners=[VerboseOutput()] if self.verbose else [])
+            return self._fit(session, rows, keep_labels=True)
+
+    def fit_source(self, session: Session, source: Source) -> Self:
+        """Fit on a source in an existing session, without labelling: ``labels_`` is not set.
+
+        Parameters
+        ----------
+        session : Session
+        source : Source
+        """
+        self._validate_params()
+        rows = open_input(self, source, None, session.backend, reset=True)
+        return self._fit(session, rows, keep_labels=False)
+
+    def _fit(self, session: Session, rows: Input, *, keep_labels: bool) -> Self:
+        source = rows.source
+        if source.n_rows < self.n_clusters:
+            raise ConfigError(
+                f"n_samples={source.n_rows} should be >= n_clusters={self.n_clusters}."
+            )
+        n_init = self._n_init = self._runs()
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_init)
+        shards = self._shard(session, source)
+        data = describe(shards, source.dtype, weighted=source.weighted)
+        only_run = keep_labels and n_init == 1
+        runs = (
+            self._single_run(shards, data, rows, seed, keep_labels=only_run)
+            for seed in seeds.tolist()
+        )
+        result, labelling = min(runs, key=lambda run: run[1].inertia)  # the first of equals
+        self.cluster_centers_ = result.centers
+        self._n_features_out = self.n_clusters
+        self.inertia_ = exact_value(labelling.inertia)
+        self.inertia_history_ = result.inertia_history
+        self.cluster_sizes_ = labelling.sizes
+        self.n_iter_ = result.n_iter
+        self._warn_of_missing_clusters()
+        if keep_labels:
+            self.labels_ = self._labels(shards, rows, labelling)
+        return self
+
+    def _single_run(
+        self, shards: Shards, data: DataStats, rows: Input, seed: int, *, keep_labels: bool
+    ) -> tuple[LloydResult, Labelling]:
+        session = shards.session
+        with session.stage("seeding"):
+            centers = self._initial_centers(shards, data, rows, seed)
+        with session.stage("iterations"):
+            result = lloyd(shards, centers, data, max_iter=self.max_iter, tol=self.tol)
+        with session.stage("labelling"):
+            keep = keep_labels and rows.assemble is None
+            return result, self._labelling(shards, result.centers, data.frame, keep_labels=keep)
+
+    def _initial_centers(
+        self, shards: Shards, data: DataStats, rows: Input, seed: int
+    ) -> npt.NDArray[Any]:
+        init = self.init
+        if isinstance(init, str):
+            return SEEDINGS[init](shards, self.n_clusters, data, seed)
+        if callable(init):
+            if rows.in_memory is None:
+                raise ConfigError("init is a callable, which needs X in memory; pass an array")
+            init = init(rows.in_memory, self.n_clusters, random_state=check_random_state(seed))
+        centers: npt.NDArray[Any] = check_array(init, dtype=data.dtype, copy=True, order="C")
+        expected = {"clusters": self.n_clusters, "features of the data": rows.source.n_features}
+        for size, (what, wanted) in zip(centers.shape, expected.items(), strict=True):
+            if size != wanted:
+                raise ValueError(
+                    f"The shape of the initial centers {centers.shape} does not match the "
+                    f"number of {what} {wanted}."
+                )
+        return centers
+
+    def _runs(self) -> int:
+        if self.algorithm == "elkan" and self.n_clusters == 1:
+            warnings.warn(
+                "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' instead.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        is_array = not isinstance(self.init, str) and not callable(self.init)
+        if self.n_init == "auto":
+            return 10 if callable(self.init) or (not is_array and self.init == "random") else 1
+        if is_array and self.n_init != 1:
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in "
+                f"{type(self).__name__} instead of n_init={self.n_init}.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            return 1
+        return int(self.n_init)
+
+    def _warn_of_missing_clusters(self) -> None:
+        distinct = int((self.cluster_sizes_ > 0).sum())
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,38 @@
+"""Saved models back to estimators."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from distclust.cluster.kmeans import KMeans
+from distclust.errors import ModelError
+from distclust.model import read_model
+
+__all__ = ["load"]
+
+KINDS: dict[str, Any] = {"KMeans": KMeans}
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a model that an estimator's ``save`` wrote; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : path
+        The model's directory.
+
+    Returns
+    -------
+    estimator
+        Fitted, but without ``labels_``.
+
+    Raises
+    ------
+    ModelError
+        There is no model, or it was changed, or it is of an unknown kind or version.
+    """
+    stored = read_model(path)
+    if stored.kind not in KINDS:
+        raise ModelError(f"{path} holds a {stored.kind!r}; known are {sorted(KINDS)}")
+    return KINDS[stored.kind].from_stored(stored)

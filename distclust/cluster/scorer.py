@@ -1,0 +1,52 @@
+"""Output columns from centers: what workers compute of each block when labels are written."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distclust.data.blocks import Block, Partition
+from distclust.engine.threads import map_tiles, n_threads
+from distclust.errors import ConfigError
+from distclust.kernels.assign import CenterTable, assign, center_table
+from distclust.kernels.scaling import Frame
+
+__all__ = ["CenterScorer"]
+
+COLUMNS = ("label", "distance")
+
+
+class CenterScorer:
+    """Computes ``label`` (int32) and ``distance`` (float64) of a block's rows.
+
+    Parameters
+    ----------
+    centers : ndarray of shape (k, d)
+    columns : tuple of str
+        Which of them.
+    """
+
+    def __init__(self, centers: npt.NDArray[Any], columns: tuple[str, ...]) -> None:
+        unknown = sorted(set(columns) - set(COLUMNS))
+        if unknown:
+            raise ConfigError(f"output columns {unknown} are unknown; known are {list(COLUMNS)}")
+        self.centers = centers
+        self.columns = columns
+
+    def __call__(self, block: Block) -> dict[str, npt.NDArray[Any]]:
+        shares = Partition([block]).shares(n_threads())
+        tables = map_tiles(lambda share: [assign(b.X, self._table) for b, _ in share], shares)
+        found = [pair for pairs in tables for pair in pairs]
+        labels, sq_dist = (np.concatenate(part) for part in zip(*found, strict=True))
+        values = {"label": labels, "distance": np.sqrt(sq_dist)}
+        return {name: values[name] for name in self.columns}
+
+    @cached_property
+    def _table(self) -> CenterTable:
+        return center_table(self.centers, Frame.of_centers(self.centers))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"centers": self.centers, "columns": self.columns}

@@ -1,0 +1,114 @@
+"""What a fit needs to know of the data before it starts: two passes, exact on any sharding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distclust.data.blocks import Partition, Share
+from distclust.engine.shards import Shards
+from distclust.engine.threads import map_tiles, n_threads
+from distclust.errors import DataError
+from distclust.kernels.scaling import (
+    Extremes,
+    FixedPoint,
+    Frame,
+    Moments,
+    MomentScale,
+    extremes,
+    merge_extremes,
+    merge_moments,
+    moments,
+)
+
+__all__ = ["DataStats", "describe"]
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataStats:
+    """The data at a glance.
+
+    Attributes
+    ----------
+    n_rows : int
+    dtype : dtype
+    mean_variance : float
+        Mean over features of the variance (unweighted): what `tol` is relative to.
+    total_weight : float
+    scatter : float
+        Weighted sum of squared distances to ``rounding.offset``.
+    frame : Frame
+        Where kernels see the data from.
+    rounding : FixedPoint
+        How cluster sums are rounded.
+    """
+
+    n_rows: int
+    dtype: np.dtype[Any]
+    mean_variance: float
+    total_weight: float
+    scatter: float
+    frame: Frame
+    rounding: FixedPoint
+
+
+def describe(shards: Shards, dtype: np.dtype[Any], *, weighted: bool) -> DataStats:
+    """Look at all rows twice: extremes, then moments that cannot overflow."""
+    found: Extremes = shards.reduce(partition_extremes, merge_extremes)
+    if weighted and found.max_weight == 0:
+        raise DataError("every sample weight is 0; at least one row must weigh something")
+    scale = MomentScale.of(found)
+    sums: Moments = shards.reduce(partition_moments, merge_moments, scale)
+    with np.errstate(over="ignore"):  # squares of values above 1e154 honestly overflow
+        return _summarise(found, scale, sums, dtype, weighted=weighted)
+
+
+def _summarise(
+    found: Extremes, scale: MomentScale, sums: Moments, dtype: np.dtype[Any], *, weighted: bool
+) -> DataStats:
+    mean = sums.plain[0] / scale.one / found.n_rows
+    sq_mean = sums.plain[1] / scale.one / found.n_rows
+    variance = np.maximum(sq_mean - mean * mean, 0.0) / scale.unit / scale.unit
+    offset = (scale.middle + mean / scale.unit).astype(dtype).astype(np.float64)
+    shift = (offset - scale.middle) * scale.unit  # the offset, in units of z
+    weight = sums.weight / (scale.one if weighted else 1.0)
+    first, second = sums.weighted / scale.one
+    about_offset = (second - 2 * shift * first + shift * shift * weight) / scale.unit / scale.unit
+    per_weight = scale.weight_unit if weighted else 1.0
+    reach = np.maximum(found.high - offset, offset - found.low)
+    longest = float(reach.max())
+    diagonal = longest * float(np.sqrt(((reach / longest) ** 2).sum())) if longest > 0 else 0.0
+    return DataStats(
+        n_rows=found.n_rows,
+        dtype=dtype,
+        mean_variance=float(variance.mean()),
+        total_weight=weight / per_weight,
+        scatter=float(about_offset.sum()) / per_weight,
+        frame=Frame.around(offset, diagonal),
+        rounding=FixedPoint.around(offset, found, weighted=weighted),
+    )
+
+
+def partition_extremes(partition: Partition) -> Extremes:
+    """Extremes of one partition."""
+    shares = map_tiles(_share_extremes, partition.shares(n_threads()))
+    return reduce(merge_extremes, shares)
+
+
+def _share_extremes(share: Share) -> Extremes:
+    return reduce(merge_extremes, (extremes(p.block.X, p.block.weights) for p in share))
+
+
+def partition_moments(partition: Partition, scale: MomentScale) -> Moments:
+    """Fixed-point moments of one partition."""
+
+    def of_share(share: Share) -> Moments:
+        return reduce(merge_moments, (moments(p.block.X, p.block.weights, scale) for p in share))
+
+    return reduce(merge_moments, map_tiles(of_share, partition.shares(n_threads())))

@@ -1,0 +1,155 @@
+"""What K-Means has workers do with a partition: pure functions of rows and centers.
+
+Each spreads its rows over the worker's threads, calls one kernel, and merges exactly.
+"""
+
+from __future__ import annotations
+
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from distclust.data.blocks import Block, Partition, Share
+from distclust.engine.threads import map_tiles, n_threads
+from distclust.kernels.assign import assign, center_table, sq_distances
+from distclust.kernels.exact_sum import exact_sum
+from distclust.kernels.lloyd import ClusterStats, add_lloyd_step, merge_stats, rounded_rows
+from distclust.kernels.scaling import FixedPoint, Frame
+
+__all__ = [
+    "FarRows",
+    "Labelling",
+    "block_labels",
+    "distance_rows",
+    "far_rows",
+    "label_rows",
+    "lloyd_stats",
+    "merge_far_rows",
+    "merge_labellings",
+]
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Centers = npt.NDArray[Any]
+
+
+def lloyd_stats(
+    partition: Partition, centers: Centers, frame: Frame, rounding: FixedPoint
+) -> ClusterStats:
+    """Label every row and sum the rows of each cluster: one iteration's work."""
+    table = center_table(centers, frame)
+
+    def of_share(share: Share) -> ClusterStats:
+        stats = ClusterStats.empty(*centers.shape)
+        for block, _ in share:
+            add_lloyd_step(block.X, block.weights, table, rounding, stats)
+        return stats
+
+    return reduce(merge_stats, map_tiles(of_share, partition.shares(n_threads())))
+
+
+class Labelling(NamedTuple):
+    """Labels of some rows, and what they sum to."""
+
+    inertia: int  # exact sum of w * squared distance (see `exact_sum`)
+    sizes: I64  # (k,): rows a cluster
+    labels: list[tuple[int, npt.NDArray[np.int32]]]  # (global id of the first row, labels)
+
+
+def merge_labellings(a: Labelling, b: Labelling) -> Labelling:
+    """Sum of both, and the labels of both."""
+    return Labelling(a.inertia + b.inertia, a.sizes + b.sizes, a.labels + b.labels)
+
+
+def label_rows(
+    partition: Partition, centers: Centers, frame: Frame, keep_labels: bool
+) -> Labelling:
+    """Label every row and sum the squared distances to the nearest centers, exactly."""
+    table = center_table(centers, frame)
+
+    def of_share(share: Share) -> Labelling:
+        total = Labelling(0, np.zeros(len(centers), dtype=np.int64), [])
+        for block, _ in share:
+            labels, sq_dist = assign(block.X, table)
+            weighted = sq_dist if block.weights is None else sq_dist * block.weights
+            kept = [(block.row_start, labels)] if keep_labels else []
+            sizes = np.bincount(labels, minlength=len(centers))
+            total = merge_labellings(total, Labelling(exact_sum(weighted), sizes, kept))
+        return total
+
+    return reduce(merge_labellings, map_tiles(of_share, partition.shares(n_threads())))
+
+
+def block_labels(
+    partition: Partition, centers: Centers, frame: Frame
+) -> list[npt.NDArray[np.int32]]:
+    """Label every row: one array a block, in the order of the partition's blocks."""
+    found = dict(label_rows(partition, centers, frame, keep_labels=True).labels)
+    in_order = np.concatenate([found[row_start] for row_start in sorted(found)])
+    ends = np.cumsum([block.n_rows for block in partition.blocks])
+    return np.split(in_order, ends[:-1])
+
+
+class FarRows(NamedTuple):
+    """Rows far from their centers, farthest first, ties by lowest row id."""
+
+    sq_dist: F64  # (m,)
+    row_id: I64  # (m,)
+    label: npt.NDArray[np.int32]  # (m,)
+    sums: I64  # (m, d): what each row added to its cluster's sums
+    weights: I64  # (m,): and to its weight
+
+    def first(self, count: int) -> FarRows:
+        """Return the `count` farthest."""
+        order = np.lexsort((self.row_id, -self.sq_dist))[:count]
+        return FarRows(
+            self.sq_dist[order],
+            self.row_id[order],
+            self.label[order],
+            self.sums[order],
+            self.weights[order],
+        )
+
+
+def merge_far_rows(count: int, a: FarRows, b: FarRows) -> FarRows:
+    """Return the `count` farthest rows of both."""
+    fields: Any = zip(a, b, strict=True)
+    return FarRows(*map(np.concatenate, fields)).first(count)
+
+
+def far_rows(
+    partition: Partition, centers: Centers, frame: Frame, rounding: FixedPoint, count: int
+) -> FarRows:
+    """Find the `count` rows farthest from their nearest centers."""
+    table = center_table(centers, frame)
+
+    def of_share(share: Share) -> FarRows:
+        return reduce(merge, (of_block(block) for block, _ in share))
+
+    def of_block(block: Block) -> FarRows:
+        labels, sq_dist = assign(block.X, table)
+        row_id = block.row_start + np.arange(block.n_rows, dtype=np.int64)
+        far = np.lexsort((row_id, -sq_dist))[:count]
+        weights = None if block.weights is None else block.weights[far]
+        added = rounded_rows(np.ascontiguousarray(block.X[far]), weights, rounding)
+        return FarRows(sq_dist[far], row_id[far], labels[far], *added)
+
+    merge = partial(merge_far_rows, count)
+    return reduce(merge, map_tiles(of_share, partition.shares(n_threads())))
+
+
+def distance_rows(partition: Partition, centers: Centers) -> list[tuple[int, npt.NDArray[Any]]]:
+    """Measure every row's distance to every center: (global id of the first row, distances)."""
+    exact = np.asarray(centers, dtype=np.float64)
+
+    def of_share(share: Share) -> list[tuple[int, npt.NDArray[Any]]]:
+        return [(block.row_start, _distances(block.X, exact, centers.dtype)) for block, _ in share]
+
+    shares = map_tiles(of_share, partition.shares(n_threads()))
+    return [pair for pairs in shares for pair in pairs]
+
+
+def _distances(X: npt.NDArray[Any], centers: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return np.sqrt(sq_distances(X, centers)).astype(dtype, copy=False)

@@ -1,0 +1,152 @@
+"""Rows as workers hold them: contiguous blocks that know their global row ids.
+
+A `Partition` is what `Backend.place` makes resident. It is a pure function of its
+spec; `Partition.cache` holds only what can be computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Block", "Partition", "Piece", "Share", "Source"]
+
+DENSE_CELLS = 1 << 20  # values of a sparse block that are made dense at a time
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive rows of the data set.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32 or float64, C order
+        The rows; possibly read-only. Or a SciPy CSR matrix: kernels see it dense, some
+        rows at a time (`Share`).
+    row_start : int
+        Global id of the first row: rows are numbered in input order.
+    weights : ndarray of shape (n_rows,), float64, or None
+        Sample weights; None means every weight is one.
+    """
+
+    X: Any
+    row_start: int
+    weights: npt.NDArray[np.float64] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.X.shape[0])
+
+    def rows(self, start: int, stop: int) -> Block:
+        """Return a view of some of the rows, counted from the block's first."""
+        weights = None if self.weights is None else self.weights[start:stop]
+        return Block(self.X[start:stop], self.row_start + start, weights)
+
+    @property
+    def is_sparse(self) -> bool:
+        return hasattr(self.X, "toarray")
+
+    def dense(self) -> Block:
+        """Return this block with its rows as an ndarray."""
+        return Block(self.X.toarray(), self.row_start, self.weights) if self.is_sparse else self
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.X.data.nbytes) + (0 if self.weights is None else int(self.weights.nbytes))
+
+
+class Piece(NamedTuple):
+    """Part of a block, and where its rows are counted from the partition's first."""
+
+    block: Block
+    rows: slice
+
+
+class Share:
+    """One thread's rows: iterates over dense pieces, made of sparse ones as they come."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+
+    def __iter__(self) -> Iterator[Piece]:
+        for block, rows in self.pieces:
+            step = block.n_rows if not block.is_sparse else max(1, DENSE_CELLS // block.X.shape[1])
+            for start in range(0, block.n_rows, step):
+                stop = min(start + step, block.n_rows)
+                dense = block.rows(start, stop).dense()
+                yield Piece(dense, slice(rows.start + start, rows.start + stop))
+
+
+@dataclass(eq=False)
+class Partition:
+    """The blocks one worker keeps for one partition, and its discardable cache."""
+
+    blocks: list[Block]
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        return sum(block.n_rows for block in self.blocks)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(block.nbytes for block in self.blocks)
+
+    def shares(self, n: int) -> list[Share]:
+        """Split the rows evenly among at most `n` threads."""
+        shares = [Share() for _ in range(n)]
+        bounds = [self.n_rows * i // n for i in range(n + 1)]
+        first = 0
+        for block in self.blocks:
+            last = first + block.n_rows
+            for share, low, high in zip(shares, bounds, bounds[1:], strict=False):
+                start, stop = max(first, low), min(last, high)
+                if start < stop:
+                    share.pieces.append(
+                        Piece(block.rows(start - first, stop - first), slice(start, stop))
+                    )
+            first = last
+        return [share for share in shares if share.pieces]
+
+    def __sizeof__(self) -> int:
+        return self.nbytes  # what Dask's scheduler reads to weigh a move
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"blocks": self.blocks, "cache": {}}  # a moved partition leaves its cache
+
+
+class Source(Protocol):
+    """Rows that can be split into partitions.
+
+    Attributes
+    ----------
+    n_rows, n_features : int
+    dtype : dtype
+        float32 or float64: what the blocks hold.
+    feature_names : tuple of str or None
+    weighted : bool
+        Whether blocks carry sample weights.
+    """
+
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def feature_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def weighted(self) -> bool: ...
+
+    def plan(self, n_partitions: int) -> Sequence[tuple[Any, ...]]:
+        """Arguments of `load`, one tuple a partition; never more than `n_partitions`."""
+
+    def load(self, *args: Any) -> Partition:
+        """Build a partition on a worker; must be a static method or plain function."""

@@ -1,0 +1,354 @@
+"""Collections that already live on a cluster, as a source of partitions.
+
+A backend hands over the chunks of a Dask array, a Dask dataframe or a Ray Dataset as
+`Chunks`: references in row order, and what their rows look like. `CollectionSource`
+groups neighbouring chunks into partitions and turns each chunk into a `Block` on the
+worker. What a reference is, only the backend knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distclust.data.blocks import Block, FloatArray, Partition
+from distclust.data.decode import (
+    BadValue,
+    decode_columns,
+    decode_vectors,
+    decode_weights,
+    feature_dtype,
+    is_numeric,
+    is_vector,
+)
+from distclust.errors import DataError
+
+__all__ = ["Chunks", "CollectionSource", "Piece", "describe", "labelled", "labels_of"]
+
+Piece = tuple[Any, int | None]
+"""Where the labels of a chunk are: item `index` of what the future of a partition holds."""
+
+EXACT_INT = 2**53  # beyond, float64 does not tell neighbouring integers apart
+CHECKED_ROWS = 65_536  # rows whose finiteness is looked at in one go
+
+
+@dataclass(frozen=True)
+class Look:
+    """What `describe` saw of a chunk."""
+
+    n_rows: int
+    n_features: int
+    dtype: str
+    feature_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chunks:
+    """Rows of a native collection.
+
+    Attributes
+    ----------
+    refs : tuple
+        Native references of the chunks, in row order.
+    lengths : tuple of int
+        Rows of each; possibly zero.
+    n_features : int
+    dtype : dtype
+        float32 if every chunk is, else float64.
+    feature_names : tuple of str or None
+    columns : tuple of str or None
+        Columns of a table to read; None reads all.
+    vector : str or None
+        The column whose lists are the rows, instead.
+    weights : tuple or None
+        Native references of the sample weights of each chunk.
+    """
+
+    refs: tuple[Any, ...]
+    lengths: tuple[int, ...]
+    n_features: int
+    dtype: np.dtype[Any]
+    feature_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    vector: str | None = None
+    weights: tuple[Any, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        refs: Sequence[Any],
+        looks: Sequence[Look],
+        columns: Sequence[str] | None = None,
+        vector: str | None = None,
+    ) -> Chunks:
+        """Build from references and what `describe` saw at each."""
+        filled = [(number, look) for number, look in enumerate(looks) if look.n_rows]
+        if not filled:
+            raise DataError("the input has no rows; nothing can be clustered")
+        start, first = filled[0]
+        for number, look in filled:
+            if (look.n_features, look.feature_names) != (first.n_features, first.feature_names):
+                raise DataError(
+                    f"chunk {number} has {look.n_features} features {look.feature_names or ''}, "
+                    f"chunk {start} has {first.n_features} {first.feature_names or ''}"
+                )
+        return cls(
+            refs=tuple(refs),
+            lengths=tuple(look.n_rows for look in looks),
+            n_features=first.n_features,
+            dtype=np.result_type(*(look.dtype for _, look in filled)),
+            feature_names=first.feature_names,
+            columns=None if columns is None else tuple(columns),
+            vector=vector,
+        )
+
+    def split(self, values: Any) -> list[npt.NDArray[Any]]:
+        """Cut an array of one value a row where the chunks are cut."""
+        array = np.asarray(values)
+        if array.shape != (sum(self.lengths),):
+            raise DataError(
+                f"sample_weight has shape {array.shape}, expected ({sum(self.lengths)},)"
+            )
+        return np.split(array, list(accumulate(self.lengths))[:-1])
+
+    def weighted_by(self, refs: Iterable[Any]) -> Chunks:
+        """Return these chunks with sample weights, one reference a chunk."""
+        weights = tuple(refs)
+        if len(weights) != len(self.refs):
+            raise DataError(
+                f"sample_weight has {len(weights)} chunks, expected {len(self.refs)} as in X"
+            )
+        return replace(self, weights=weights)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a partition of the chunks that come with it."""
+
+    numbers: tuple[int, ...]
+    row_starts: tuple[int, ...]
+    n_features: int
+    dtype: np.dtype[Any]
+    columns: tuple[str, ...] | None
+    vector: str | None
+
+
+class CollectionSource:
+    """Chunks of a native collection as a `distclust.data.blocks.Source`.
+
+    Parameters
+    ----------
+    chunks : Chunks
+    """
+
+    def __init__(self, chunks: Chunks) -> None:
+        self.chunks = chunks
+        self.n_rows = sum(chunks.lengths)
+        self.n_features = chunks.n_features
+        self.dtype = chunks.dtype
+        self.feature_names = chunks.feature_names
+        self.weighted = chunks.weights is not None
+
+    def plan(self, n_partitions: int) -> list[tuple[Any, ...]]:
+        """Arguments of `load`: a recipe, the chunks, then their weights if there are any."""
+        chunks = self.chunks
+        starts = [0, *accumulate(chunks.lengths)]
+        weights = chunks.weights or ()
+        return [
+            (
+                Recipe(
+                    tuple(group),
+                    tuple(starts[i] for i in group),
+                    chunks.n_features,
+                    chunks.dtype,
+                    chunks.columns,
+                    chunks.vector,
+                ),
+                *(chunks.refs[i] for i in group),
+                *(weights[i] for i in group if weights),
+            )
+            for group in self.groups(n_partitions)
+        ]
+
+    def groups(self, n_partitions: int) -> list[list[int]]:
+        """Numbers of the chunks in each partition; chunks without rows are in none.
+
+        Neighbours are grouped so that the largest partition is as small as it can be.
+        Asking again for as many partitions as came out gives the same ones.
+        """
+        sizes = [(i, rows) for i, rows in enumerate(self.chunks.lengths) if rows]
+        low, high = max(rows for _, rows in sizes), self.n_rows
+        while low < high:
+            middle = (low + high) // 2
+            if len(_fill(sizes, middle)) <= n_partitions:
+                high = middle
+            else:
+                low = middle + 1
+        return _fill(sizes, low)
+
+    def pieces(self, parts: Sequence[Any]) -> list[Piece]:
+        """Say where the labels of each chunk are, given one future a partition.
+
+        Each future holds a list of arrays, one a block of its partition.
+        """
+        where: list[Piece] = [(None, None)] * len(self.chunks.refs)
+        for part, group in zip(parts, self.groups(len(parts)), strict=True):
+            for index, number in enumerate(group):
+                where[number] = (part, index)
+        return where
+
+    @staticmethod
+    def load(recipe: Recipe, *values: Any) -> Partition:
+        """Turn chunks into blocks, refusing what is not finite."""
+        count = len(recipe.numbers)
+        weights = values[count:] or (None,) * count
+        blocks = []
+        for number, start, chunk, weight in zip(
+            recipe.numbers, recipe.row_starts, values[:count], weights, strict=True
+        ):
+            try:
+                X = _rows(chunk, recipe)
+                blocks.append(Block(X, start, _checked_weights(weight, len(X))))
+            except BadValue as bad:
+                raise DataError(
+                    f"chunk {number}, row {bad.row} (row {start + bad.row} of the input), column "
+                    f"{bad.column!r}: {bad.problem}"
+                ) from None
+        return Partition(blocks)
+
+
+def describe(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look:
+    """Return what a chunk's rows look like; of lists, the first says how long they are."""
+    if isinstance(chunk, np.ndarray):
+        if chunk.ndim != 2 or chunk.dtype.kind not in "fiub":
+            raise DataError(
+                f"X is {chunk.dtype} in {chunk.ndim} dimensions, expected real numbers in 2 "
+                "(rows, features)"
+            )
+        small = chunk.dtype in (np.float16, np.float32)
+        return Look(len(chunk), chunk.shape[1], "float32" if small else "float64", None)
+    table, vector = _selected(chunk, columns, vector)
+    dtype = feature_dtype(table.schema.types)
+    if vector is None:
+        return Look(table.num_rows, table.num_columns, dtype, tuple(table.column_names))
+    widths = pc.list_value_length(_array(table.slice(0, 1), vector)).to_pylist()
+    return Look(table.num_rows, next(iter(widths), None) or 0, dtype, None)
+
+
+def labels_of(index: int | None, part: Sequence[npt.NDArray[Any]] | None) -> npt.NDArray[Any]:
+    """Pick a chunk's labels out of its partition's; a chunk without rows has none."""
+    return np.empty(0, np.int32) if part is None or index is None else part[index]
+
+
+def labelled(
+    chunk: Any, name: str, index: int | None, part: Sequence[npt.NDArray[Any]] | None
+) -> Any:
+    """Return a table chunk as an Arrow table with its labels as the column `name`."""
+    table = _table(chunk)
+    if name in table.column_names:
+        raise DataError(f"the input already has a column {name!r}; rename or drop it first")
+    return table.append_column(name, pa.array(labels_of(index, part)))
+
+
+def _fill(sizes: Iterable[tuple[int, int]], capacity: int) -> list[list[int]]:
+    """Group neighbours, beginning a group when the next would exceed `capacity` rows."""
+    groups: list[list[int]] = []
+    room = 0
+    for number, rows in sizes:
+        if rows > room:
+            groups.append([])
+            room = capacity
+        groups[-1].append(number)
+        room -= rows
+    return groups
+
+
+def _rows(chunk: Any, recipe: Recipe) -> FloatArray:
+    """Return the rows of a chunk as floats; an array that already is that is not copied.
+
+    Raises
+    ------
+    BadValue
+        For what cannot be clustered.
+    """
+    if isinstance(chunk, np.ndarray):
+        _check_array(chunk)
+        return np.ascontiguousarray(chunk, dtype=recipe.dtype)
+    table, vector = _selected(chunk, recipe.columns, recipe.vector)
+    X = np.empty((table.num_rows, recipe.n_features), dtype=recipe.dtype)
+    if vector is None:
+        decode_columns({name: _array(table, name) for name in table.column_names}, X)
+    else:
+        decode_vectors(vector, _array(table, vector), X)
+    return X
+
+
+def _check_array(X: npt.NDArray[Any]) -> None:
+    for start in range(0, len(X), CHECKED_ROWS):
+        rows = X[start : start + CHECKED_ROWS]
+        if X.dtype.kind == "f":
+            bad, problem = ~np.isfinite(rows), "drop or fill such rows before clustering"
+        else:
+            bad = (rows > EXACT_INT) | (rows < -EXACT_INT)
+            problem = "float64 cannot hold it exactly"
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise BadValue(str(column), start + row, f"the value is {rows[row, column]}; {problem}")
+
+
+def _selected(
+    chunk: Any, columns: Sequence[str] | None, vector: str | None
+) -> tuple[Any, str | None]:
+    """Return the table of the features of a chunk, and the vector column if that is it."""
+    table = _table(chunk)
+    names = [vector] if vector is not None else list(columns or table.column_names)
+    for name in names:
+        if name not in table.column_names:
+            raise DataError(f"there is no column {name!r} among {table.column_names}")
+    table = table.select(names)
+    if len(names) == 1 and is_vector(table.field(0).type):
+        return table, names[0]
+    for field in table.schema:
+        if not is_numeric(field.type):
+            raise DataError(
+                f"column {field.name!r} is {field.type}, expected numbers or one column of "
+                "vectors: name the columns to use"
+            )
+    return table, None
+
+
+def _table(chunk: Any) -> Any:
+    """Return an Arrow or pandas chunk as an Arrow table."""
+    if isinstance(chunk, pa.Table):
+        return chunk
+    if not hasattr(chunk, "iloc"):
+        raise DataError(f"chunks are {type(chunk).__name__}, expected arrays or tables")
+    frame = chunk.to_frame() if chunk.ndim == 1 else chunk
+    names = [str(name) for name in frame.columns]
+    try:
+        columns = [pa.array(frame.iloc[:, j], from_pandas=False) for j in range(len(names))]
+    except pa.ArrowException as error:
+        raise DataError(f"a column cannot be read as numbers: {error}") from error
+    return pa.table(columns, names)
+
+
+def _array(table: Any, name: str) -> Any:
+    """Return a column as one array, out of the extension type it may be in."""
+    chunks = table.column(name).chunks
+    parts = [part.storage if isinstance(part, pa.ExtensionArray) else part for part in chunks]
+    return pa.concat_arrays(parts) if parts else pa.array([], table.schema.field(name).type)
+
+
+def _checked_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float64] | None:
+    if weights is None:
+        return None
+    if np.shape(weights) != (n_rows,):
+        raise DataError(f"sample_weight has shape {np.shape(weights)}, expected ({n_rows},)")
+    return decode_weights("sample_weight", pa.array(np.asarray(weights)))

@@ -1,0 +1,70 @@
+"""Parquet datasets as a source of partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from distclust.data.blocks import Block, Partition
+from distclust.data.manifest import DataFile, Manifest
+from distclust.data.plan import ShardSpec, file_pieces, plan_shards
+from distclust.data.reader import BATCH_NBYTES, iter_blocks, read_blocks
+
+__all__ = ["ParquetSource"]
+
+
+class ParquetSource:
+    """The rows of a Parquet dataset, in manifest order.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        From `distclust.data.open_manifest`.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    @property
+    def n_rows(self) -> int:
+        return self.manifest.n_rows
+
+    @property
+    def n_features(self) -> int:
+        return self.manifest.n_features
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.manifest.dtype
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self.manifest.feature_names
+
+    @property
+    def weighted(self) -> bool:
+        return self.manifest.selection.weight is not None
+
+    def plan(self, n_partitions: int) -> list[tuple[ShardSpec]]:
+        """Return the arguments of `load`, one shard spec a partition."""
+        return [(spec,) for spec in plan_shards(self.manifest, n_partitions)]
+
+    @staticmethod
+    def load(spec: ShardSpec) -> Partition:
+        """Read a shard, on a worker.
+
+        Raises
+        ------
+        DataError
+            A value cannot be clustered; names file, row group, column and row.
+        CorruptFile
+            Bytes do not decode.
+        """
+        return Partition(read_blocks(spec.selection, spec.pieces))
+
+    def iter_file(self, file: DataFile, *, batch_nbytes: int = BATCH_NBYTES) -> Iterator[Block]:
+        """Yield the rows of one file, in order, in blocks of at most `batch_nbytes`."""
+        pieces = (piece for piece in file_pieces(file) if piece.length)
+        yield from iter_blocks(self.manifest.selection, pieces, batch_nbytes=batch_nbytes)

@@ -1,0 +1,184 @@
+"""What algorithms see of the engine: `Session.shard`, `Session.broadcast`, `map`, `reduce`.
+
+A result must not depend on arrival order or on how partitions were grouped, so the
+`merge` given to `Shards.reduce` has to be associative and commutative; every merge in
+distclust is, to the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, reduce
+from typing import Any, Protocol
+
+from distclust.engine.events import Event, Listener, StageDone, StageProgress, StageStarted
+from distclust.engine.loop import Broadcast, Call, CallLoop, Placement, Reply, Step
+from distclust.engine.protocol import Backend, Future
+from distclust.engine.retry import RetryPolicy
+from distclust.errors import DataError, DistclustError
+
+__all__ = ["Broadcast", "Session", "Shards"]
+
+FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
+PARTITIONS_PER_SLOT = 2
+
+
+class Plannable(Protocol):
+    """What `Session.shard` needs of a source: recipes, and the function that follows one."""
+
+    def plan(self, n_partitions: int) -> Sequence[tuple[Any, ...]]: ...
+    def load(self, *args: Any) -> Any: ...
+
+
+class Session:
+    """One run on one backend.
+
+    Parameters
+    ----------
+    backend : Backend
+    listeners : iterable of callable
+        Each receives every `Event`.
+    policy : RetryPolicy
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        listeners: Iterable[Listener] = (),
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self.backend = backend
+        self.policy = policy or RetryPolicy()
+        self.run = uuid.uuid4().hex
+        self.step = 0
+        self.current_stage = ""
+        self._listeners = tuple(listeners)
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self._listeners:
+            listener(event)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell listeners when a named part of the run begins and ends."""
+        began = time.monotonic()
+        self.emit(StageStarted(stage=name))
+        self.current_stage = name
+        yield
+        self.emit(StageDone(stage=name, seconds=time.monotonic() - began))
+
+    def shard(self, source: Plannable, n_partitions: int | None = None) -> Shards:
+        """Place `source` on the workers, in at most `n_partitions` partitions."""
+        wanted = n_partitions or PARTITIONS_PER_SLOT * self.backend.slots
+        recipes = source.plan(wanted)
+        if not recipes:
+            raise DataError("the input has no rows; nothing can be clustered")
+        return Shards(self, [Placement(self.backend, source.load, args) for args in recipes])
+
+    def broadcast(self, value: Any) -> Broadcast:
+        """Make `value` an argument that each worker receives once."""
+        return Broadcast(self.backend, value)
+
+
+class Shards:
+    """Partitions resident on workers, for as long as this object is alive."""
+
+    def __init__(self, session: Session, placements: Sequence[Placement]) -> None:
+        self.session = session
+        self._placements = placements
+
+    def __len__(self) -> int:
+        return len(self._placements)
+
+    def map(self, fn: Callable[..., Any], *args: Any) -> Iterator[tuple[int, Any]]:
+        """Yield ``(partition index, fn(resident, *args))`` as calls complete.
+
+        Parameters
+        ----------
+        fn : callable
+            Importable on the workers and pure in its arguments.
+        *args : object
+            Sent as they are; a `Broadcast` is sent once a worker.
+        """
+        loop, session, done = self._loop(fn, args), self.session, 0
+        for call in loop.calls():
+            reply = loop.settle(call)
+            if reply is not None:
+                done += 1
+                session.emit(StageProgress(stage=session.current_stage, done=done, total=len(self)))
+                yield call.tag.partition, reply.value
+
+    def gather(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
+        """Return ``fn(resident, *args)`` of every partition, in partition order."""
+        return [value for _, value in sorted(self.map(fn, *args), key=lambda pair: pair[0])]
+
+    def reduce(self, fn: Callable[..., Any], merge: Callable[[Any, Any], Any], *args: Any) -> Any:
+        """Return the merge of ``fn(resident, *args)`` over all partitions.
+
+        With more than `FAN_IN` partitions the replies are merged on the workers, in a
+        tree that takes them as they come; otherwise the driver merges them itself.
+        """
+        if len(self) <= FAN_IN:
+            return reduce(merge, (value for _, value in self.map(fn, *args)))
+        return self._tree_reduce(self._loop(fn, args), merge)
+
+    def futures(self, fn: Callable[..., Any], *args: Any) -> list[Future]:
+        """Return one backend future a partition: results that stay on the workers.
+
+        The engine does not watch over these; they are for handing results on in a
+        backend's own collections.
+        """
+        sent = [arg.ref if isinstance(arg, Broadcast) else arg for arg in args]
+        backend = self.session.backend
+        return [backend.call(fn, placement.handle, *sent) for placement in self._placements]
+
+    def _tree_reduce(self, loop: CallLoop, merge: Callable[[Any, Any], Any]) -> Any:
+        backend = self.session.backend
+        leaves: dict[Future, tuple[Call, ...]] = {}
+        ready: list[Future] = []
+        merged: list[Reply] = []
+        for done in loop.calls():
+            if isinstance(done, Call):
+                leaves[done.future] = (done,)
+                ready.append(done.future)
+            else:
+                merged.extend(self._collect(loop, done, leaves.pop(done)))
+            if len(ready) == FAN_IN:
+                calls = tuple(call for future in ready for call in leaves.pop(future))
+                combined = backend.combine(partial(merge_replies, merge), ready)
+                leaves[combined] = calls
+                loop.watch(combined)
+                ready = []
+            elif not loop.busy:
+                while ready:
+                    future = ready.pop()
+                    merged.extend(self._collect(loop, future, leaves.pop(future)))
+        return merge_replies(merge, *merged).value
+
+    @staticmethod
+    def _collect(loop: CallLoop, future: Future, calls: tuple[Call, ...]) -> list[Reply]:
+        """Fetch a merged reply; if that fails, settle each of the calls it was made of."""
+        if len(calls) > 1:
+            with contextlib.suppress(DistclustError):  # settling below repeats or raises it
+                return [loop.fetch_merged(future)]
+        settled = [loop.settle(call) for call in calls]
+        return [reply for reply in settled if reply is not None]
+
+    def _loop(self, fn: Callable[..., Any], args: Sequence[Any]) -> CallLoop:
+        session = self.session
+        session.step += 1
+        step = Step(session.run, session.step, fn, args)
+        return CallLoop(session.backend, self._placements, step, session.policy, session.emit)
+
+
+def merge_replies(merge: Callable[[Any, Any], Any], *replies: Reply) -> Reply:
+    """Merge replies of different calls; the same call must never be merged twice."""
+    tags: frozenset[Any] = frozenset().union(*(reply.tags for reply in replies))
+    if len(tags) != sum(len(reply.tags) for reply in replies):
+        raise AssertionError(f"a reply was merged twice: {sorted(map(str, tags))}")
+    return Reply(tags, reduce(merge, (reply.value for reply in replies)))

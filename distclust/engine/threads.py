@@ -1,0 +1,86 @@
+"""Parallelism inside one call: tiles of rows over plain threads, BLAS at one thread each.
+
+numba's own parallel loops abort when two threads enter them, and a BLAS that spawns
+threads inside our threads oversubscribes the machine. So kernels are single-threaded
+functions that release the GIL, and `map_tiles` spreads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["map_tiles", "n_threads", "worker_threads"]
+
+Tile = TypeVar("Tile")
+Result = TypeVar("Result")
+
+_threads: contextvars.ContextVar[int] = contextvars.ContextVar("distclust_threads", default=1)
+
+
+def n_threads() -> int:
+    """Return how many kernel threads the current call may use."""
+    return _threads.get()
+
+
+@contextlib.contextmanager
+def worker_threads(threads: int) -> Iterator[None]:
+    """Run a call with `threads` kernel threads and a single-threaded BLAS."""
+    token = _threads.set(threads)
+    try:
+        with _single_threaded_blas:
+            yield
+    finally:
+        _threads.reset(token)
+
+
+def map_tiles(fn: Callable[[Tile], Result], tiles: Iterable[Tile]) -> list[Result]:
+    """Apply `fn` to each tile on this call's threads; results come in tile order."""
+    threads = n_threads()
+    if threads == 1:
+        return [fn(tile) for tile in tiles]
+    return list(_pool(threads).map(fn, tiles))
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="distclust-tile")
+
+
+class _SingleThreadedBlas:
+    """Limits BLAS while at least one call is running, whichever thread ends last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limit.enter_context(_controller().limit(limits=1, user_api="blas"))
+            self._users += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.close()
+
+
+@lru_cache
+def _controller() -> ThreadpoolController:
+    import numba.np.linalg  # noqa: F401 - loads the BLAS that np.dot uses in kernels
+    import scipy.linalg.cython_blas  # noqa: F401 - ditto
+
+    return ThreadpoolController()
+
+
+_single_threaded_blas = _SingleThreadedBlas()

@@ -1,0 +1,199 @@
+"""How data is centred, scaled and rounded so that sums are exact and nothing overflows.
+
+Two passes look at the data. The first finds each feature's extremes, which need no
+arithmetic. The second sums rows and squares in fixed point: with the extremes known, a
+power-of-two scale makes every term an integer small enough that ``n_rows`` of them fit
+an int64, and integer addition is associative. The same idea carries the cluster sums
+of every iteration (`FixedPoint`). Resolution is ``max|x - offset| * 2**-51`` or, for
+many rows, ``2**-(61 - log2(n_rows))``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Extremes",
+    "FixedPoint",
+    "Frame",
+    "MomentScale",
+    "Moments",
+    "extremes",
+    "merge_extremes",
+    "merge_moments",
+    "moments",
+]
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+MAGIC = 1.5 * 2.0**52  # added to |v| < 2**51, it leaves rint(v) in the low bits
+MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
+_ROUNDED_BITS = 51
+_SUM_BITS = 62
+_MAX_EXPONENT = 1000  # keeps every power of two, and its inverse, a normal double
+
+
+class Extremes(NamedTuple):
+    """Extremes of the data, and its number of rows."""
+
+    low: F64  # (n_features,)
+    high: F64  # (n_features,)
+    max_weight: float  # 1.0 without weights
+    n_rows: int
+
+
+def extremes(X: npt.NDArray[np.floating], weights: F64 | None) -> Extremes:
+    """Find the extremes of one block."""
+    return Extremes(
+        X.min(axis=0).astype(np.float64),
+        X.max(axis=0).astype(np.float64),
+        1.0 if weights is None else float(weights.max()),
+        X.shape[0],
+    )
+
+
+def merge_extremes(a: Extremes, b: Extremes) -> Extremes:
+    """Extremes of both."""
+    return Extremes(
+        np.minimum(a.low, b.low),
+        np.maximum(a.high, b.high),
+        max(a.max_weight, b.max_weight),
+        a.n_rows + b.n_rows,
+    )
+
+
+class FixedPoint(NamedTuple):
+    """Rounds ``w * (x - offset)`` and ``w`` to integers whose sums cannot overflow."""
+
+    offset: F64  # (n_features,)
+    exponents: I64  # (n_features,): terms are multiples of 2**-exponent
+    weight_exponent: int  # weights are multiples of 2**-weight_exponent
+
+    @classmethod
+    def around(cls, offset: F64, found: Extremes, *, weighted: bool) -> FixedPoint:
+        """Choose the finest exponents that no sum over `found.n_rows` rows overflows."""
+        bits = min(_ROUNDED_BITS, _SUM_BITS - int(found.n_rows).bit_length())
+        reach = np.maximum(found.high - offset, offset - found.low) * found.max_weight
+        exponents = np.minimum(bits - np.frexp(reach)[1], _MAX_EXPONENT).astype(np.int64)
+        weight_exponent = bits - int(np.frexp(found.max_weight)[1]) if weighted else 0
+        return cls(offset, exponents, min(weight_exponent, _MAX_EXPONENT))
+
+    @property
+    def scale(self) -> F64:
+        """What terms are multiplied with before rounding, (n_features,)."""
+        return np.ldexp(1.0, self.exponents)
+
+    @property
+    def weight_scale(self) -> float:
+        """What weights are multiplied with before rounding."""
+        return float(np.ldexp(1.0, self.weight_exponent))
+
+    def sums(self, rounded: I64) -> F64:
+        """Turn integer sums of shape (..., n_features) back into real ones."""
+        return np.ldexp(rounded.astype(np.float64), -self.exponents)
+
+    def weights(self, rounded: I64) -> F64:
+        """Turn integer sums of weights back into real ones."""
+        return np.ldexp(rounded.astype(np.float64), -self.weight_exponent)
+
+
+class Moments(NamedTuple):
+    """Integer sums over rows, made by `moments` and read with its `MomentScale`."""
+
+    plain: I64  # (2, n_features): sums of z and z*z
+    weighted: I64  # (2, n_features): sums of w*z and w*z*z
+    weight: int  # sum of w
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Sum of both; exact, so associative."""
+    return Moments(a.plain + b.plain, a.weighted + b.weighted, a.weight + b.weight)
+
+
+class MomentScale(NamedTuple):
+    """How `moments` rounds: ``z = (x - middle) * unit`` and ``w * weight_unit`` are at most 1."""
+
+    middle: F64  # (n_features,)
+    unit: F64  # (n_features,), powers of two
+    weight_unit: float  # a power of two
+    one: float  # terms are multiples of 1 / one
+
+    @classmethod
+    def of(cls, found: Extremes) -> MomentScale:
+        """Choose the finest scale that no sum over `found.n_rows` rows overflows."""
+        bits = min(_ROUNDED_BITS - 1, _SUM_BITS - int(found.n_rows).bit_length())
+        middle = found.low / 2 + found.high / 2
+        reach = np.maximum(found.high - middle, middle - found.low)
+        return cls(
+            middle,
+            _power_of_two_over(reach),
+            float(_power_of_two_over(np.float64(found.max_weight))),
+            2.0**bits,
+        )
+
+
+def _power_of_two_over(reach: F64 | np.float64) -> F64:
+    """Return the power of two that brings `reach` into [1/2, 1), kept a normal double."""
+    exponent = np.clip(-np.frexp(reach)[1], -_MAX_EXPONENT, _MAX_EXPONENT)
+    return np.asarray(np.ldexp(1.0, exponent), dtype=np.float64)
+
+
+class Frame(NamedTuple):
+    """Where kernels see the data from: ``(x - offset) * scale`` is of order one.
+
+    `offset` is near the mean, so that expanded distances keep their digits far from
+    the origin; `scale` is a power of two, so that squares neither overflow nor vanish.
+    Neither changes a label: labels are decided canonically (`distclust.kernels.assign`).
+    """
+
+    offset: F64  # (n_features,), representable in the data's dtype
+    scale: float
+
+    @classmethod
+    def around(cls, offset: F64, reach: float) -> Frame:
+        """Scale so that distances up to `reach` from `offset` become at most one."""
+        usable = np.float64(reach if np.isfinite(reach) and reach > 0 else 1.0)
+        return cls(offset, float(_power_of_two_over(usable)))
+
+    @classmethod
+    def of_centers(cls, centers: npt.NDArray[np.floating]) -> Frame:
+        """Look from the middle of the centers: where no statistics of the rows are at hand."""
+        exact = centers.astype(np.float64)
+        offset = (exact.min(axis=0) / 2 + exact.max(axis=0) / 2).astype(centers.dtype)
+        reach = float(np.abs(exact).max()) * 2 * float(np.sqrt(centers.shape[1]))
+        return cls.around(offset.astype(np.float64), reach)
+
+
+def moments(X: npt.NDArray[np.floating], weights: F64 | None, scale: MomentScale) -> Moments:
+    """Sum the rows and squares of one block of shape (n, n_features) in fixed point."""
+    plain = np.zeros((2, X.shape[1]), dtype=np.int64)
+    _add_moments(X, np.empty(0), scale.middle, scale.unit, scale.one, plain)
+    if weights is None:
+        return Moments(plain, plain, X.shape[0])
+    weighted = np.zeros_like(plain)
+    scaled = weights * scale.weight_unit
+    _add_moments(X, scaled, scale.middle, scale.unit, scale.one, weighted)
+    return Moments(plain, weighted, int(np.rint(scaled * scale.one).astype(np.int64).sum()))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _add_moments(X, weights, middle, unit, one, out):  # type: ignore[no-untyped-def]
+    """Add rounded ``w*z`` and ``w*z*z`` to out (INOUT, (2, d)); empty weights mean one."""
+    n, d = X.shape
+    terms = np.empty((2, d), dtype=np.float64)
+    rounded = terms.view(np.int64)
+    for i in range(n):
+        row = X[i]
+        w = one if weights.shape[0] == 0 else one * weights[i]
+        for j in range(d):
+            z = (np.float64(row[j]) - middle[j]) * unit[j]
+            terms[0, j] = z * w + MAGIC
+            terms[1, j] = z * z * w + MAGIC
+        for j in range(d):
+            out[0, j] += rounded[0, j] - MAGIC_BITS
+            out[1, j] += rounded[1, j] - MAGIC_BITS

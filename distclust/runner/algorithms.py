@@ -1,0 +1,148 @@
+"""The algorithms a job file can name: their parameters, and how to build each estimator.
+
+A new algorithm is one parameter model and one `register` call; nothing else in the runner
+asks which algorithm it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from distclust.cluster.kmeans import KMeans
+from distclust.runner.costs import AlgorithmCost, kmeans_cost
+
+__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "KMeansSpec", "Strict", "register"]
+
+MAX_CLUSTERS = 2**31 - 1  # labels are int32
+
+
+class Strict(BaseModel):
+    """Base of every part of a job: frozen, no unknown keys, no coercion."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class Estimator(Protocol):
+    """What the runner needs of a fitted clusterer."""
+
+    def fit_source(self, session: Any, source: Any) -> Any:
+        """Fit on the rows of `source`, on the session's backend, without labelling rows."""
+
+    def scorer(self, columns: Sequence[str]) -> Callable[..., dict[str, npt.NDArray[Any]]]:
+        """Return a picklable function from a `Block` to its columns ``label``, ``distance`` …"""
+
+    def save(self, path: Any) -> Any:
+        """Write the model directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSummary:
+    """What a report says of a fit.
+
+    Attributes
+    ----------
+    centers : ndarray of shape (n_clusters, n_features), or None
+        A representative point of each cluster, where the algorithm has one.
+    figures : dict
+        JSON values, e.g. ``n_iter`` and ``inertia``.
+    """
+
+    centers: npt.NDArray[Any] | None
+    figures: dict[str, Any]
+
+
+Spec = TypeVar("Spec", bound=Strict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(Generic[Spec]):
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    spec : type
+        Parameter model; its field ``name`` is the literal that selects it.
+    build : callable
+        Makes the unfitted estimator from the spec and the number of partitions.
+    n_clusters : callable
+        How many clusters a spec asks for, or None where the data decide.
+    label_columns : tuple of str
+        Columns that ``output.columns`` may ask for besides ``label``.
+    cost : callable
+        What an iteration costs, from the spec, the number of features and the bytes a number.
+    summary : callable
+        What to report of the fitted estimator.
+    """
+
+    spec: type[Spec]
+    build: Callable[[Spec, int], Estimator]
+    n_clusters: Callable[[Spec], int | None]
+    label_columns: tuple[str, ...]
+    cost: Callable[[Spec, int, int], AlgorithmCost]
+    summary: Callable[[Any], FitSummary]
+
+
+ALGORITHMS: dict[str, Algorithm[Any]] = {}
+
+
+def register(name: str, algorithm: Algorithm[Any]) -> None:
+    """Let jobs name an algorithm."""
+    ALGORITHMS[name] = algorithm
+
+
+class KMeansSpec(Strict):
+    """Parameters of `distclust.KMeans`, with its names and defaults.
+
+    The one difference: `random_state` is 0 unless given, so that a job repeats itself.
+    """
+
+    name: Literal["kmeans"]
+    n_clusters: int = Field(default=8, ge=1, le=MAX_CLUSTERS)
+    init: (
+        Literal["k-means||", "k-means++", "random"]
+        | Annotated[list[Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
+    ) = "k-means||"
+    n_init: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
+    max_iter: int = Field(default=300, ge=1, le=1_000_000)
+    tol: float = Field(default=1e-4, ge=0)
+    random_state: int | None = Field(default=0, ge=0, lt=2**32)
+
+
+def _build_kmeans(spec: KMeansSpec, n_partitions: int) -> Estimator:
+    parameters = spec.model_dump(exclude={"name"})
+    if isinstance(spec.init, list):
+        parameters["init"] = np.asarray(spec.init, dtype=np.float64)
+    estimator: Estimator = KMeans(**parameters, n_partitions=n_partitions)
+    return estimator
+
+
+def _summarize_kmeans(model: Any) -> FitSummary:
+    return FitSummary(
+        centers=model.cluster_centers_,
+        figures={
+            "n_iter": int(model.n_iter_),
+            "inertia": float(model.inertia_),
+            "inertia_history": [float(value) for value in model.inertia_history_],
+        },
+    )
+
+
+register(
+    "kmeans",
+    Algorithm(
+        spec=KMeansSpec,
+        build=_build_kmeans,
+        n_clusters=lambda spec: spec.n_clusters,
+        label_columns=("distance",),
+        summary=_summarize_kmeans,
+        cost=lambda spec, n_features, itemsize: kmeans_cost(spec.n_clusters, n_features, itemsize),
+    ),
+)

@@ -1,0 +1,151 @@
+"""What a job will cost, in bytes and floating-point operations: pure formulas.
+
+`distclust.runner.plan` feeds them the shapes of a data set; nothing here reads data or
+looks at a machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distclust.data.reader import BATCH_NBYTES
+from distclust.kernels.assign import tile_rows
+
+__all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "worker_memory"]
+
+RUNTIME_BYTES = 320 << 20  # Python with numpy, numba's compiler and pyarrow loaded
+ROW_STATE_BYTES = 16  # seeding keeps each row's distance and the kernels their labels
+BATCH_ROWS = 1 << 16  # rows decoded at a time, fewer when they are wide
+DECODE_COPIES = 2  # a batch as Arrow has it, and as it is converted
+COLUMN_BUFFER_BYTES = 2 << 20  # a read buffer and a page of each column
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmCost:
+    """What one iteration of an algorithm moves, computes and holds.
+
+    Attributes
+    ----------
+    to_worker_bytes : int
+        Sent by the driver to each worker, an iteration.
+    to_driver_bytes : int
+        In the reply of one partition, an iteration.
+    flops_per_row : int
+        Floating-point operations a row, an iteration, with nothing skipped.
+    thread_bytes : int
+        Scratch memory of one kernel thread.
+    state_bytes : int
+        Model state in each worker, whatever the number of rows.
+    """
+
+    to_worker_bytes: int
+    to_driver_bytes: int
+    flops_per_row: int
+    thread_bytes: int
+    state_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerMemory:
+    """Parts of the predicted peak memory of one process, in bytes.
+
+    Attributes
+    ----------
+    resident : int
+        The rows it keeps, with their per-row state.
+    loading : int
+        Batches being decoded at the same time, before they become blocks.
+    kernels : int
+        Scratch memory of its threads.
+    state : int
+        Centers and sums.
+    runtime : int
+        The interpreter and its libraries.
+    """
+
+    resident: int
+    loading: int
+    kernels: int
+    state: int
+    runtime: int
+
+    @property
+    def peak(self) -> int:
+        """All of it at once: an upper estimate."""
+        return self.resident + self.loading + self.kernels + self.state + self.runtime
+
+
+def worker_memory(
+    *,
+    resident_bytes: int,
+    resident_rows: int,
+    row_values: int,
+    prefetched_bytes: int,
+    calls_at_once: int,
+    threads_per_call: int,
+    cost: AlgorithmCost,
+) -> WorkerMemory:
+    """Predict the peak memory of one worker process.
+
+    Parameters
+    ----------
+    resident_bytes, resident_rows : int
+        Decoded bytes and rows of all partitions the process holds.
+    row_values : int
+        Values read in each row: features and weight.
+    prefetched_bytes : int
+        Of the largest row group where storage is remote and read ahead; 0 for local files.
+    calls_at_once : int
+        Partitions it loads or works on at the same time.
+    threads_per_call : int
+        Kernel threads in each of them.
+    cost : AlgorithmCost
+
+    Examples
+    --------
+    >>> cost = AlgorithmCost(to_worker_bytes=0, to_driver_bytes=0, flops_per_row=0,
+    ...                      thread_bytes=1000, state_bytes=500)
+    >>> memory = worker_memory(resident_bytes=10_000, resident_rows=100, row_values=3,
+    ...                        prefetched_bytes=0, calls_at_once=2, threads_per_call=3, cost=cost)
+    >>> memory.resident, memory.loading, memory.kernels, memory.state
+    (11600, 18874368, 6000, 1000)
+    """
+    batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
+    loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
+    return WorkerMemory(
+        resident=resident_bytes + ROW_STATE_BYTES * resident_rows,
+        loading=loading * calls_at_once,
+        kernels=cost.thread_bytes * threads_per_call * calls_at_once,
+        state=cost.state_bytes * calls_at_once,
+        runtime=RUNTIME_BYTES,
+    )
+
+
+def kmeans_cost(n_clusters: int, n_features: int, itemsize: int) -> AlgorithmCost:
+    """Cost of one Lloyd iteration.
+
+    With k clusters of d features: k·d centers in the data's own precision go out, and
+    k·(8d + 16) bytes of integer sums and weights come back; a row costs a multiply and an
+    add for each entry of a k-by-d product.
+
+    Parameters
+    ----------
+    n_clusters, n_features : int
+    itemsize : int
+        Bytes a number: 4 for float32, 8 for float64.
+
+    Examples
+    --------
+    >>> kmeans_cost(1000, 64, 4).to_driver_bytes
+    528000
+    """
+    k, d = n_clusters, n_features
+    sums = k * (8 * d + 16)
+    tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
+    return AlgorithmCost(
+        to_worker_bytes=itemsize * k * d,
+        to_driver_bytes=sums,
+        flops_per_row=2 * k * d,
+        thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums,
+        state_bytes=tables + 2 * sums,
+    )

@@ -1,0 +1,128 @@
+"""Real data sets that come with scikit-learn, written as Parquet: nothing is downloaded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distclust.errors import ConfigError
+
+__all__ = ["EXAMPLES", "write_example"]
+
+PIXEL_FILES = 8
+COLORS = ("red", "green", "blue")
+
+
+def write_example(name: str, directory: str | Path) -> list[Path]:
+    """Write an example data set.
+
+    Parameters
+    ----------
+    name : {"pixels", "digits", "iris", "wine"}
+        ``pixels``: the 273,280 pixels of a photograph (red, green, blue, x, y).
+        ``digits``: 1,797 images of 8 x 8 handwritten digits as one vector column.
+        ``iris``: 150 flowers, four lengths in cm, with their species.
+        ``wine``: 178 wines, 13 measured columns, with their cultivar.
+    directory : path
+        Made if missing. Files already there with the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The Parquet files.
+
+    Raises
+    ------
+    ConfigError
+        No such example, the directory cannot be written, or Pillow is missing.
+    """
+    if name not in EXAMPLES:
+        raise ConfigError(f"no example is called {name!r}; known: {', '.join(sorted(EXAMPLES))}")
+    table, n_files = EXAMPLES[name]()
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(part, folder / file) for file, part in _split(table, n_files)]
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _split(table: Any, n_files: int) -> list[tuple[str, Any]]:
+    edges = np.linspace(0, table.num_rows, n_files + 1).astype(int)
+    return [
+        (f"part-{i}.parquet", table.slice(start, stop - start))
+        for i, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    ]
+
+
+def _write(table: Any, path: Path) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, partial, write_page_checksum=True)
+    return partial.replace(path)
+
+
+def _pixels() -> tuple[Any, int]:
+    try:
+        import PIL  # noqa: F401, PLC0415 - an optional extra
+    except ImportError as error:
+        raise ConfigError(
+            "the example 'pixels' decodes a JPEG with Pillow, which is not installed: "
+            'pip install "distclust-engine[examples]"'
+        ) from error
+    from sklearn.datasets import load_sample_image  # noqa: PLC0415 - slow to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Pillow's, inside scikit-learn
+        image = load_sample_image("china.jpg")
+    height, width, _ = image.shape
+    y, x = np.indices((height, width), dtype=np.int16)
+    colors = image.reshape(-1, 3)
+    columns = {name: np.ascontiguousarray(colors[:, i]) for i, name in enumerate(COLORS)}
+    return pa.table({**columns, "x": x.ravel(), "y": y.ravel()}), PIXEL_FILES
+
+
+def _digits() -> tuple[Any, int]:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import
+
+    bunch = load_digits()
+    flat = pa.array(bunch.data.astype(np.float32).ravel())
+    pixels = pa.FixedSizeListArray.from_arrays(flat, bunch.data.shape[1])
+    ids = pa.array(np.arange(len(bunch.target), dtype=np.int32))
+    return pa.table({"id": ids, "pixels": pixels, "digit": bunch.target.astype(np.int8)}), 2
+
+
+def _iris() -> tuple[Any, int]:
+    from sklearn.datasets import load_iris  # noqa: PLC0415 - slow to import
+
+    bunch = load_iris()
+    names = [name.replace(" (cm)", "_cm").replace(" ", "_") for name in bunch.feature_names]
+    return _measured(bunch, names, "species"), 1
+
+
+def _wine() -> tuple[Any, int]:
+    from sklearn.datasets import load_wine  # noqa: PLC0415 - slow to import
+
+    bunch = load_wine()
+    names = [name.replace("/", "_") for name in bunch.feature_names]
+    return _measured(bunch, names, "cultivar"), 1
+
+
+def _measured(bunch: Any, names: list[str], kind: str) -> Any:
+    """A table of measurements, with a row number and the name of each row's known kind."""
+    columns = {name: bunch.data[:, i] for i, name in enumerate(names)}
+    ids = np.arange(len(bunch.target), dtype=np.int32)
+    return pa.table({"id": ids, **columns, kind: bunch.target_names[bunch.target].tolist()})
+
+
+EXAMPLES: dict[str, Callable[[], tuple[Any, int]]] = {
+    "digits": _digits,
+    "iris": _iris,
+    "pixels": _pixels,
+    "wine": _wine,
+}

@@ -1,0 +1,296 @@
+"""What a job will read, hold and send, before anything is started.
+
+Owns the checks that need only the job and the data's footers, and the figures that
+``distclust plan`` shows. The formulas are in `distclust.runner.costs`.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from distclust.data import Manifest, ShardSpec, open_manifest, plan_shards
+from distclust.engine.shards import PARTITIONS_PER_SLOT
+from distclust.errors import ConfigError
+from distclust.runner.costs import AlgorithmCost, WorkerMemory, worker_memory
+from distclust.runner.secrets import scrub
+from distclust.runner.spec import BackendSpec, JobSpec
+
+__all__ = ["JobPlan", "Shard", "check_job", "make_plan", "n_partitions", "open_input", "plan_view"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One partition: its rows, the files they come from, and their decoded bytes."""
+
+    rows: int
+    files: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """Everything ``distclust plan`` knows.
+
+    Attributes
+    ----------
+    rows, features, files : int
+    dtype : str
+    digest : str
+        Of the manifest: changes when the data do.
+    workers, threads_per_worker, processes : int
+        Calls at once, kernel threads in each, and processes they are spread over.
+    assumed : tuple of str
+        What is not known before the cluster is there, and what was taken instead.
+    shards : tuple of Shard
+    memory : WorkerMemory
+        Of the fullest worker process, bytes.
+    cost : AlgorithmCost
+    """
+
+    rows: int
+    features: int
+    files: int
+    dtype: str
+    digest: str
+    algorithm: str
+    backend: str
+    workers: int
+    threads_per_worker: int
+    processes: int
+    assumed: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    memory: WorkerMemory
+    cost: AlgorithmCost
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: sizes in bytes."""
+        down, up = self.cost.to_worker_bytes, self.cost.to_driver_bytes
+        return {
+            "schema_version": 1,
+            "data": {
+                "rows": self.rows,
+                "features": self.features,
+                "files": self.files,
+                "dtype": self.dtype,
+                "decoded_bytes": sum(shard.decoded_bytes for shard in self.shards),
+                "digest": self.digest,
+            },
+            "algorithm": self.algorithm,
+            "backend": {
+                "name": self.backend,
+                "workers": self.workers,
+                "threads_per_worker": self.threads_per_worker,
+                "processes": self.processes,
+                "assumed": list(self.assumed),
+            },
+            "shards": {
+                "count": len(self.shards),
+                "rows": _spread([shard.rows for shard in self.shards]),
+                "decoded_bytes": _spread([shard.decoded_bytes for shard in self.shards]),
+                "each": [asdict(shard) for shard in self.shards],
+            },
+            "worker_memory_bytes": {**asdict(self.memory), "peak": self.memory.peak},
+            "iteration": {
+                "driver_to_worker_bytes": down,
+                "driver_to_all_workers_bytes": down * self.processes,
+                "partition_reply_bytes": up,
+                "all_replies_bytes": up * len(self.shards),
+                "flops": self.cost.flops_per_row * self.rows,
+            },
+        }
+
+
+def open_input(spec: JobSpec) -> Manifest:
+    """Read the footers of a job's input."""
+    data = spec.input
+    return open_manifest(
+        data.path if isinstance(data.path, str) else list(data.path),
+        columns=data.columns,
+        vector=data.vector,
+        weight=data.weight,
+        id_columns=data.id_columns,
+        dtype=data.dtype,
+    )
+
+
+def check_job(spec: JobSpec, manifest: Manifest) -> None:
+    """Refuse what cannot work, before a cluster is started.
+
+    Raises
+    ------
+    ConfigError
+        More clusters than rows, initial centers of another shape, label columns that
+        would hide id columns, or an output that would replace the input.
+    """
+    k, n_rows = spec.n_clusters, manifest.n_rows
+    if k is not None and k > n_rows:
+        raise ConfigError(
+            f"n_samples={n_rows} should be >= n_clusters={k}; "
+            "set algorithm.n_clusters to at most the number of rows"
+        )
+    init = getattr(spec.algorithm, "init", None)
+    if isinstance(init, list):
+        _check_init(init, k, manifest)
+    taken = {"label", *spec.output.columns} & set(spec.input.id_columns)
+    if taken:
+        raise ConfigError(
+            f"input.id_columns: {min(taken)!r} is also a column of the output; "
+            "rename it in the data or leave it out"
+        )
+    _check_output(spec.output.path, manifest)
+
+
+def _check_init(init: Sequence[Sequence[float]], k: int | None, manifest: Manifest) -> None:
+    if k is not None and len(init) != k:
+        raise ConfigError(
+            f"algorithm.init has {len(init)} centers, but algorithm.n_clusters is {k}"
+        )
+    for i, center in enumerate(init):
+        if len(center) != manifest.n_features:
+            raise ConfigError(
+                f"algorithm.init[{i}] has {len(center)} numbers, "
+                f"but the data has {manifest.n_features} features"
+            )
+
+
+def _check_output(output: str, manifest: Manifest) -> None:
+    """An overwriting job must not be able to remove what it reads."""
+    if "://" in output:
+        inside = [file.name for file in manifest.files if file.path.startswith(f"{output}/")]
+    else:
+        target = Path(output).resolve()
+        local = [file for file in manifest.files if "://" not in file.path]
+        inside = [file.name for file in local if Path(file.path).resolve().is_relative_to(target)]
+    if inside:
+        raise ConfigError(
+            f"output.path {scrub(output)!r} holds the input file {inside[0]}; "
+            "write to a directory of its own"
+        )
+
+
+def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
+    """Work out the figures of a job."""
+    backend = spec.backend
+    threads = backend.threads_per_worker or 1
+    workers, assumed = _workers(backend, threads)
+    specs = plan_shards(manifest, n_partitions(backend, workers))
+    shards = tuple(_shard(shard) for shard in specs)
+    in_process = backend.name == "local"
+    held = len(shards) if in_process else -(-len(shards) // workers)
+    cost = spec.plugin.cost(spec.algorithm, manifest.n_features, manifest.dtype.itemsize)
+    memory = worker_memory(
+        resident_bytes=_heaviest([shard.decoded_bytes for shard in shards], held),
+        resident_rows=_heaviest([shard.rows for shard in shards], held),
+        row_values=manifest.n_features + (manifest.selection.weight is not None),
+        prefetched_bytes=_prefetched(manifest),
+        calls_at_once=workers if in_process else 1,
+        threads_per_call=threads,
+        cost=cost,
+    )
+    return JobPlan(
+        rows=manifest.n_rows,
+        features=manifest.n_features,
+        files=len(manifest.files),
+        dtype=str(manifest.dtype),
+        digest=manifest.digest,
+        algorithm=spec.algorithm_name,
+        backend=backend.name,
+        workers=workers,
+        threads_per_worker=threads,
+        processes=1 if in_process else workers,
+        assumed=assumed,
+        shards=shards,
+        memory=memory,
+        cost=cost,
+    )
+
+
+def n_partitions(backend: BackendSpec, workers: int) -> int:
+    """Return how many partitions a job asks for, on a cluster of so many workers."""
+    return backend.partitions or PARTITIONS_PER_SLOT * workers
+
+
+def _workers(backend: BackendSpec, threads: int) -> tuple[int, tuple[str, ...]]:
+    if backend.workers is not None:
+        return backend.workers, ()
+    here = max(1, len(os.sched_getaffinity(0)) // threads)
+    if backend.name == "local":
+        return here, ()
+    note = f"backend.workers is not set: figures are for {here}, what this machine could run"
+    return here, (note,)
+
+
+def _heaviest(sizes: Sequence[int], held: int) -> int:
+    """Size of the `held` largest partitions: the most that one process can be given."""
+    return sum(sorted(sizes, reverse=True)[:held])
+
+
+def _prefetched(manifest: Manifest) -> int:
+    remote = [file for file in manifest.files if "://" in file.path]
+    return max((group.decoded_bytes for file in remote for group in file.row_groups), default=0)
+
+
+def _shard(shard: ShardSpec) -> Shard:
+    files = len({piece.path for piece in shard.pieces})
+    return Shard(rows=shard.n_rows, files=files, decoded_bytes=shard.decoded_bytes)
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def plan_view(plan: JobPlan) -> Group:
+    """The plan as tables for a terminal."""
+    figures = plan.as_dict()
+    shards = Table(title=f"{len(plan.shards)} partitions of {plan.rows:,} rows", title_justify="left")
+    for heading in ("", "min", "median", "max"):
+        shards.add_column(heading, justify="right" if heading else "left")
+    for label, key, show in (
+        ("rows", "rows", lambda value: f"{value:,.0f}"),
+        ("decoded", "decoded_bytes", size),
+    ):
+        spread = figures["shards"][key]
+        shards.add_row(label, *(show(spread[column]) for column in ("min", "median", "max")))
+    facts = Table(show_header=False, box=None)
+    facts.add_column(style="bold")
+    facts.add_column()
+    iteration, memory = figures["iteration"], plan.memory
+    parts = ", ".join(f"{name} {size(value)}" for name, value in asdict(memory).items())
+    for row in (
+        ("data", f"{plan.files} files, {plan.features} features, {plan.dtype}"),
+        (
+            "backend",
+            f"{plan.backend}: {plan.workers} workers x {plan.threads_per_worker} threads "
+            f"in {plan.processes} process{'es' if plan.processes > 1 else ''}",
+        ),
+        ("memory a process", f"up to {size(memory.peak)} ({parts})"),
+        ("driver to worker", f"{size(iteration['driver_to_worker_bytes'])} an iteration"),
+        ("partition's reply", f"{size(iteration['partition_reply_bytes'])} an iteration"),
+        ("arithmetic", f"{iteration['flops']:.3g} FLOP an iteration"),
+        *(("assumed", note) for note in plan.assumed),
+    ):
+        facts.add_row(*row)
+    return Group(facts, shards)
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people.
+
+    Examples
+    --------
+    >>> size(512), size(3 * 1024**2)
+    ('512 B', '3.0 MiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if n_bytes < 1024 or unit == "TiB":
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"

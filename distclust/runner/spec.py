@@ -1,0 +1,316 @@
+"""The job file: its models, how it is read, and messages that say what to change.
+
+::
+
+    input:      {path, columns | vector, weight, id_columns, dtype}
+    preprocess: []
+    algorithm:  {name, ...parameters of that algorithm}
+    backend:    {name, workers, threads_per_worker, partitions, address, insecure}
+    output:     {path, columns, overwrite, status}
+
+Relative paths, in a job file and in ``--set``, are relative to the current working
+directory, not to the job file: ``ray job submit`` runs a job in its unpacked working
+directory, and the same file then means the same thing there and at home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import pydantic_core
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
+
+from distclust.errors import ConfigError
+from distclust.runner.algorithms import ALGORITHMS, Algorithm, Strict
+from distclust.runner.problems import Problem, ProblemReport
+from distclust.runner.secrets import scrub_tree
+from distclust.runner.yamlfile import KeyPath, parse_yaml, read_yaml
+
+__all__ = ["BackendSpec", "InputSpec", "JobSpec", "OutputSpec", "load_job", "parse_job"]
+
+MAX_WORKERS = 1_000_000
+
+# A YAML list becomes a tuple; its items stay strict.
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+NoSteps = Annotated[tuple[()], Field(strict=False)]
+SomeNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+
+
+class InputSpec(Strict):
+    """Which rows to cluster, and which of their columns.
+
+    Attributes
+    ----------
+    path : str or tuple of str
+        Parquet file, directory, glob or URI, or several of them.
+    columns : tuple of str or None
+        Numeric columns, one feature each. Without `columns` and `vector`: every numeric
+        column that is neither the weight nor an id.
+    vector : str or None
+        One list-valued column that holds all features instead.
+    weight : str or None
+        Column of sample weights.
+    id_columns : tuple of str
+        Columns carried over to the labels.
+    dtype : str or None
+        Precision to compute in; None keeps the file's.
+    """
+
+    path: Name | SomeNames
+    columns: SomeNames | None = None
+    vector: Name | None = None
+    weight: Name | None = None
+    id_columns: Names = ()
+    dtype: Literal["float32", "float64"] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> InputSpec:
+        if self.columns is not None and self.vector is not None:
+            raise _said("give either columns or vector, not both")
+        _refuse_repeats("columns", self.columns or ())
+        _refuse_repeats("id_columns", self.id_columns)
+        if self.weight is not None and self.weight in (self.columns or ()):
+            raise _said(f"{self.weight!r} is also one of the columns", "weight")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path or paths, always as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class BackendSpec(Strict):
+    """Where to run.
+
+    Attributes
+    ----------
+    name : str
+        ``local``, ``ray`` or ``dask``.
+    workers, threads_per_worker : int or None
+        Size of the cluster, or how much of an existing one to use; None uses what is there.
+    partitions : int or None
+        Parts the data is split into; None takes a small multiple of the workers. Results
+        do not depend on it.
+    address : str or None
+        An existing cluster, e.g. ``auto`` or ``ray://host:10001`` for Ray and
+        ``tcp://host:8786`` for Dask. Without it a cluster is started on this machine.
+    insecure : bool
+        Leave to talk to another machine without TLS (Dask) or a token (Ray).
+    """
+
+    name: Literal["local", "ray", "dask"] = "local"
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    threads_per_worker: int | None = Field(default=None, ge=1, le=4096)
+    partitions: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    address: Name | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> BackendSpec:
+        if self.name == "local" and self.address is not None:
+            raise _said("is for name: ray or dask; the local backend has none", "address")
+        return self
+
+
+class OutputSpec(Strict):
+    """What to write.
+
+    Attributes
+    ----------
+    path : str
+        The output directory: ``labels/``, ``model/``, ``run.json``, ``status.json``.
+    columns : tuple of str
+        Columns to write besides ``label``, e.g. ``distance`` (to the own center).
+    overwrite : bool
+        Leave to replace a finished output; the old one stays until the new one is complete.
+    status : str or None
+        A file that receives the final state and exit code, whatever happens. A job that
+        fails leaves nothing at `path`, so this is where to learn of it.
+    """
+
+    path: Name
+    columns: Names = ()
+    overwrite: bool = False
+    status: Name | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> OutputSpec:
+        _refuse_repeats("columns", self.columns)
+        return self
+
+
+class _Unknown(Strict):
+    """Stands in for an algorithm that is itself wrong, so that the rest is still checked."""
+
+
+class JobSpec(Strict):
+    """A whole job; see the module's docstring."""
+
+    input: InputSpec
+    preprocess: NoSteps = ()
+    algorithm: SerializeAsAny[Strict]
+    backend: BackendSpec = BackendSpec()
+    output: OutputSpec
+
+    @model_validator(mode="after")
+    def _check(self) -> JobSpec:
+        if isinstance(self.algorithm, _Unknown):
+            return self
+        offered = self.plugin.label_columns
+        for column in self.output.columns:
+            if column != "label" and column not in offered:
+                raise _said(
+                    f"{self.algorithm_name} gives no column {column!r}; "
+                    f"it offers: label, {', '.join(offered)}",
+                    "output",
+                    "columns",
+                )
+        return self
+
+    @property
+    def algorithm_name(self) -> str:
+        """The registered name of the algorithm."""
+        return str(getattr(self.algorithm, "name"))  # noqa: B009 (a field of each registered model)
+
+    @property
+    def plugin(self) -> Algorithm[Any]:
+        """The registry's entry for the algorithm."""
+        return ALGORITHMS[self.algorithm_name]
+
+    @property
+    def n_clusters(self) -> int | None:
+        """Clusters asked for, or None where the algorithm finds the number."""
+        return self.plugin.n_clusters(self.algorithm)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The job as plain JSON values, every default written out and secrets scrubbed."""
+        plain: dict[str, Any] = scrub_tree(self.model_dump(mode="json"))
+        return plain
+
+
+def load_job(path: str | Path, overrides: Sequence[str] = ()) -> JobSpec:
+    """Read a job file and apply ``a.b=c`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        One line a problem: file and line, full key, what is wrong, and the nearest key
+        where the key is unknown.
+    """
+    document = read_yaml(path)
+    value = document.value
+    if not isinstance(value, dict):
+        kind = "empty" if value is None else f"a {type(value).__name__}"
+        raise ConfigError(
+            f"{path}: a job has keys ({', '.join(JobSpec.model_fields)}), this file is {kind}"
+        )
+    sources: dict[KeyPath, str] = {key: f"{path}:{n}" for key, n in document.lines.items()}
+    for text in overrides:
+        _override(value, sources, text)
+    return parse_job(value, sources, default_source=str(path))
+
+
+def parse_job(
+    value: Mapping[str, Any],
+    sources: Mapping[KeyPath, str] | None = None,
+    default_source: str = "job",
+) -> JobSpec:
+    """Build a job from plain values.
+
+    Parameters
+    ----------
+    value : mapping
+        As a job file would hold it.
+    sources : mapping, optional
+        Where each key was written, for messages.
+    default_source : str
+        What to name where `sources` does not know.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> job = parse_job({
+    ...     "input": {"path": "rows.parquet"},
+    ...     "algorithm": {"name": "kmeans", "n_clusters": 3},
+    ...     "output": {"path": "out"},
+    ... })
+    >>> job.algorithm.max_iter
+    300
+    """
+    problems: list[Problem] = []
+    fields: dict[str, Any] = {"input": {}, "output": {}, **value}
+    fields["algorithm"] = _parse_algorithm(value.get("algorithm"), problems)
+    job = _validated(JobSpec, fields, (), problems)
+    if job is None or problems:
+        models = {(): JobSpec, ("algorithm",): _algorithm_model(value)}
+        raise ProblemReport(problems, models, sources or {}, default_source).error()
+    return cast(JobSpec, job)
+
+
+def _algorithm_model(value: Mapping[str, Any]) -> type[Strict]:
+    written = value.get("algorithm")
+    name = written.get("name") if isinstance(written, Mapping) else None
+    known = ALGORITHMS.get(name) if isinstance(name, str) else None
+    return known.spec if known else Strict
+
+
+def _parse_algorithm(value: Any, problems: list[Problem]) -> Strict:
+    path: KeyPath = ("algorithm",)
+    if not isinstance(value, Mapping):
+        problems.append(Problem(path, "is required: {name: kmeans, n_clusters: 8, ...}"))
+        return _Unknown()
+    name = value.get("name")
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        said = f"must be one of: {', '.join(sorted(ALGORITHMS))}"
+        problems.append(Problem((*path, "name"), said, repr(name), tuple(ALGORITHMS)))
+        return _Unknown()
+    return _validated(ALGORITHMS[name].spec, value, path, problems) or _Unknown()
+
+
+def _validated(
+    model: type[Strict], value: Any, path: KeyPath, problems: list[Problem]
+) -> Strict | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems.extend(Problem.of(path, detail) for detail in error.errors(include_url=False))
+        return None
+
+
+def _override(value: dict[str, Any], sources: dict[KeyPath, str], text: str) -> None:
+    key, equals, written = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text!r}: write it as key.subkey=value")
+    source = f"--set {key.strip()}"
+    target = value
+    for i, part in enumerate(path[:-1], start=1):
+        inner = target.setdefault(part, {})
+        if inner is None:
+            inner = target[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{source}: {'.'.join(path[:i])} holds a value, not keys")
+        target = inner
+    document = parse_yaml(written, source)
+    target[path[-1]] = document.value
+    for old in [known for known in sources if known[: len(path)] == path]:
+        del sources[old]
+    sources[path] = source
+
+
+def _refuse_repeats(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise _said(f"{name!r} is listed twice", what)
+        seen.add(name)
+
+
+def _said(message: str, *path: str) -> pydantic_core.PydanticCustomError:
+    return pydantic_core.PydanticCustomError("job", "{message}", {"message": message, "path": path})

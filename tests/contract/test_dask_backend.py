@@ -1,0 +1,69 @@
+"""The Dask backend keeps the contract, and the manners of a guest on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from distclust.backends import Backend, connect
+from distclust.errors import ClusterError, ClusterTimeout, ConfigError
+from tests.contract.contract import BackendContract, load_range, total
+
+distributed = pytest.importorskip("distributed")
+
+
+class TestDaskBackend(BackendContract):
+    name = "dask"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, dask_cluster: str) -> Iterator[Backend]:
+        with connect("dask", address=dask_cluster) as backend:
+            yield backend
+
+
+def test_close_leaves_a_foreign_cluster_and_client_alone(dask_cluster: str) -> None:
+    with distributed.Client(dask_cluster, set_as_default=False) as client:
+        with connect("dask", client=client) as backend:
+            assert backend.slots == 2
+        assert client.status == "running"
+        backend.close()  # closing twice does nothing
+    with connect("dask", address=dask_cluster) as backend:
+        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
+    with pytest.raises(ClusterError, match="connection to the Dask scheduler is closed"):
+        backend.place(load_range, 0, 3)
+
+
+def test_the_current_client_is_used(dask_cluster: str) -> None:
+    with distributed.Client(dask_cluster) as client, connect("dask", workers=1) as backend:
+        assert backend.slots == 1
+        at = backend.place(load_range, 0, 3)
+        assert client.who_has([at.where])
+
+
+def test_threads_of_the_workers_are_shared_out(dask_cluster: str) -> None:
+    with connect("dask", address=dask_cluster, threads_per_worker=2) as backend:
+        assert (backend.slots, backend.threads_per_worker) == (2, 2)
+
+
+def test_own_cluster_is_on_loopback_and_goes_with_the_backend() -> None:
+    with connect("dask", workers=1) as backend:
+        address = distributed.default_client().scheduler.address
+        assert address.startswith("tcp://127.0.0.1:")
+        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
+    with pytest.raises(ValueError, match="No client"):
+        distributed.default_client()
+    with pytest.raises(ClusterTimeout, match="no Dask scheduler answered"):
+        connect("dask", address=address, timeout=0.5)
+
+
+def test_workers_that_do_not_come(dask_cluster: str) -> None:
+    with pytest.raises(ClusterTimeout, match="3 Dask workers were asked for, 2 came"):
+        connect("dask", address=dask_cluster, workers=3, timeout=0.2)
+
+
+@pytest.mark.parametrize("address", ["tcp://203.0.113.7:8786", "203.0.113.7:8786"])
+def test_stranger_without_tls_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"beyond this machine and does not use TLS"):
+        connect("dask", address=address)
