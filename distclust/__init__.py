@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distclust.backends import connect
 from distclust.cluster.kmeans import KMeans
+from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.cluster.registry import load
 from distclust.data.manifest import open_manifest
 from distclust.errors import (
@@ -24,6 +25,7 @@ __all__ = [
     "DataError",
     "DistclustError",
     "KMeans",
+    "MiniBatchKMeans",
     "ModelError",
     "TaskFailed",
     "WorkerLost",

@@ -23,7 +23,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -52,7 +52,9 @@ Job = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the job: backend.name=ray.",
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the job: backend.name=ray.",
         show_default=False,
     ),
 ]
@@ -86,14 +88,16 @@ def run(
 ) -> None:
     """Run a job: fit, label every row, write the output."""
     with _reporting(debug) as outcome:
-        from distclust.runner.report import report_view
+        from distclust.runner.report import report_headline, report_places, report_table
         from distclust.runner.run import run_job
 
         spec = _load(job, set_)
         outcome.status = spec.output.status
         with _listeners(quiet, events) as listeners:
             report = run_job(spec, listeners)
-        _screen().print(report_view(report))
+        _say(report_headline(report))
+        _screen().print(report_table(report))
+        _say(report_places(report))
 
 
 @app.command()
@@ -171,7 +175,7 @@ def _reporting(debug: bool) -> Iterator[_Outcome]:
     outcome = _Outcome()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = _warn  # type: ignore[assignment]  # takes any arguments
             yield outcome
     except DistclustError as error:
         _fail(outcome, error, error.exit_code, debug)
@@ -233,8 +237,23 @@ def _listeners(quiet: bool, events: Path | None) -> Iterator[list[Listener]]:
                 stream = stack.enter_context(events.open("w", encoding="utf-8"))
             except OSError as error:
                 raise ConfigError(f"--events: {error}") from error
-            listeners.append(JsonLines(stream))
+            listeners.append(JsonLines(cast("IO[str]", _Scrubbed(stream))))
         yield listeners
+
+
+class _Scrubbed:
+    """A text stream that no secret passes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        from distclust.runner.secrets import scrub
+
+        self._stream.write(scrub(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _screen() -> Console:

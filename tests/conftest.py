@@ -6,8 +6,10 @@ for the workers it starts.
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,9 @@ CPUS = 2
 def ray_cluster() -> Iterator[str]:
     """Address of a Ray cluster of 2 CPUs that this process has joined."""
     ray = pytest.importorskip("ray")
+    with warnings.catch_warnings():  # its defaults set what it deprecates, the first time
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("ray.data").DataContext.get_current()
     context = ray.init(
         "local",
         num_cpus=CPUS,

@@ -103,7 +103,7 @@ def test_module_is_short_and_says_what_it_owns(path: Path) -> None:
 
 def test_nothing_tells_to_install_a_package_that_is_not_ours() -> None:
     """The name ``distclust`` alone is not our distribution on a package index."""
-    wrong = re.compile(r"(pip3?|uv|pipx)\b.{0,60}?[ \"'=/]distclust(?![-\w./])")
+    wrong = re.compile(r"(pip3?|uv|pipx)\b[^&;|]{0,60}?[ \"'=]distclust(?![-\w./])")
     told = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in tracked()

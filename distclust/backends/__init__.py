@@ -11,17 +11,15 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import ipaddress
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any, Protocol, Self, cast
-from urllib.parse import urlsplit
 
 from distclust.engine import protocol
 from distclust.errors import BackendNotInstalled, ConfigError, UnknownBackend
 
-__all__ = ["Backend", "connect", "is_loopback", "resolve", "worker_environment"]
+__all__ = ["Backend", "connect", "native", "resolve", "worker_environment"]
 
 BACKENDS = {
     "local": ("distclust.backends.local", "LocalBackend", "concurrent.futures"),
@@ -139,19 +137,9 @@ def resolve(backend: Any, X: Any = None) -> tuple[protocol.Backend, bool]:
     return cast(protocol.Backend, backend), False
 
 
-def is_loopback(address: str) -> bool:
-    """Whether an address ("host:port", with or without a scheme) stays on this machine.
-
-    Examples
-    --------
-    >>> is_loopback("tcp://127.0.0.1:8786"), is_loopback("10.0.0.1:6379")
-    (True, False)
-    """
-    host = urlsplit(address if "://" in address else f"//{address}").hostname
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return host == "localhost"
+def native(arg: Any) -> Any:
+    """Return what a cluster library takes as an argument: a `Ref` stands for its content."""
+    return arg.where if isinstance(arg, protocol.Ref) else arg
 
 
 def worker_environment() -> dict[str, str]:

@@ -22,15 +22,16 @@ import distributed
 import numpy as np
 from dask.sizeof import sizeof
 from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 from distributed.utils import CancelledError
 
-from distclust.backends import is_loopback, worker_environment
+from distclust.backends import native, worker_environment
+from distclust.backends.address import refuse_strangers
 from distclust.data.collections import Chunks, Piece, describe, labels_of
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import (
     ClusterError,
     ClusterTimeout,
-    ConfigError,
     DistclustError,
     TaskFailed,
     WorkerLost,
@@ -38,13 +39,7 @@ from distclust.errors import (
 
 __all__ = ["DaskBackend"]
 
-LOST = (
-    distributed.scheduler.KilledWorker,
-    distributed.scheduler.NoValidWorkerError,
-    distributed.scheduler.NoWorkerError,
-    CancelledError,
-    CommClosedError,
-)
+LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClosedError)
 """What Dask raises when processes are gone: `WorkerLost`. The rest is `TaskFailed`."""
 
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
@@ -87,7 +82,6 @@ class DaskBackend:
     ) -> None:
         self.threads_per_worker = threads_per_worker
         self._workers = workers
-        self._turn: list[str] = []
         with contextlib.ExitStack() as started:
             self._client = client or _connected(
                 started, address, workers, insecure, timeout=timeout, security=security
@@ -97,12 +91,12 @@ class DaskBackend:
             self._started = started.pop_all()
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        if any(isinstance(arg, distributed.Future) for arg in args):
-            return Handle(self._submit(load, *args))  # goes where its chunks are
-        if not self._turn:
-            self._turn = sorted(self._client.nthreads())[: self._workers][::-1]
-        worker = self._turn.pop()
-        return Handle(self._submit(load, *args, workers=[worker], allow_other_workers=True))
+        """Load where the scheduler likes: the worker with least to do, or with the chunks.
+
+        It is not pinned. A task restricted to workers that have all died, even with
+        leave to run elsewhere, is never looked at again when others come instead.
+        """
+        return Handle(self._submit(load, *args))
 
     def put(self, value: Any) -> Ref:
         """Keep a small value to send along; make a large one a task that returns it."""
@@ -175,13 +169,13 @@ class DaskBackend:
         graph = {(key, i): future for i, future in enumerate(labels)}
         return da.Array(graph, key, chunks=(chunks.lengths,), dtype=np.int32)
 
-    def _submit(self, fn: Callable[..., Any], *args: Any, **where: Any) -> Future:
+    def _submit(self, fn: Callable[..., Any], *args: Any) -> Future:
         """Submit one task, whose key is its own although another may look the same."""
         if self._client.status != "running":
             raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
         # A recipe may hold an array: the scheduler has to keep it, to compute it again.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
-            return self._client.submit(fn, *map(_native, args), pure=False, **where)
+            return self._client.submit(fn, *map(native, args), pure=False)
 
     def _chunks_of(self, collection: Any) -> list[Future]:
         chunks: list[Future] = self._client.compute(list(np.ravel(collection.to_delayed())))
@@ -199,10 +193,6 @@ class DaskBackend:
             ) from error
         threads = sorted(self._client.nthreads().items())
         return [count for _, count in threads[: self._workers]]
-
-
-def _native(arg: Any) -> Any:
-    return arg.where if isinstance(arg, Ref) else arg
 
 
 def _identity(value: Any) -> Any:
@@ -223,7 +213,12 @@ def _connected(
         target: Any = _start_cluster(workers)
         started.callback(target.close)
     else:
-        _refuse_strangers(address, insecure)
+        refuse_strangers(
+            address,
+            authenticated=address.startswith(("tls://", "inproc://")),
+            insecure=insecure,
+            remedy="use its tls:// address, with security=",
+        )
         target = address
     try:
         client = distributed.Client(target, **options)
@@ -250,13 +245,3 @@ def _start_cluster(workers: int | None) -> distributed.LocalCluster:
             silence_logs=logging.ERROR,
             env=worker_environment(),
         )
-
-
-def _refuse_strangers(address: str, insecure: bool) -> None:
-    """Anyone who reaches an open scheduler can run code in our name: do not join it."""
-    if insecure or address.startswith(("tls://", "inproc://")) or is_loopback(address):
-        return
-    raise ConfigError(
-        f"the Dask scheduler at {address!r} is beyond this machine and does not use TLS: connect "
-        "to a tls:// address with security=, or pass insecure=True"
-    )

@@ -11,19 +11,22 @@ import contextlib
 import itertools
 import logging
 import os
-import socket
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import ray
 import ray.exceptions as rex
-from ray._private import ray_constants
 
-from distclust.backends import is_loopback
-from distclust.backends.ray_pool import Pool, Slot
+from distclust.backends import native
+from distclust.backends.address import knock, refuse_strangers
+from distclust.backends.ray_pool import (
+    Pool,
+    Slot,
+    listen_on_loopback,
+    restore_environment_after,
+)
 from distclust.data.collections import Chunks, Piece, describe, labelled
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import ClusterError, ConfigError, DistclustError, TaskFailed, WorkerLost
@@ -104,7 +107,7 @@ class RayBackend:
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
         slot = min(self._pool.usable(), key=lambda slot: slot.residents)
         key = next(self._keys)
-        loaded = slot.actor.load.remote(key, load, *map(_native, args))
+        loaded = slot.actor.load.remote(key, load, *map(native, args))
         handle = Handle(Resident(slot, key, loaded))
         slot.residents += 1
         weakref.finalize(handle, _forget, slot, key).atexit = False
@@ -115,7 +118,7 @@ class RayBackend:
 
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
         home: Resident = at.where
-        return home.slot.actor.call.remote(home.key, home.loaded, fn, *map(_native, args))
+        return home.slot.actor.call.remote(home.key, home.loaded, fn, *map(native, args))
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
         slots = self._pool.usable()  # in turn: a merge is small, an actor is warm
@@ -194,10 +197,6 @@ class RayBackend:
         )
 
 
-def _native(arg: Any) -> Any:
-    return arg.where if isinstance(arg, Ref) else arg
-
-
 def _forget(slot: Slot, key: int) -> None:
     """Drop a partition whose handle is gone."""
     slot.residents -= 1
@@ -222,17 +221,17 @@ def _join(
             )
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    started.callback(_restore_environment, _ray_environment())
+    restore_environment_after(started)
     started.callback(ray.shutdown)
     own: dict[str, Any] = {}
     if address == "local":
-        _listen_on_loopback(started)
+        listen_on_loopback(started)
         own = {"include_dashboard": False, "num_cpus": cpus and max(cpus, os.cpu_count() or 1)}
     elif address != "auto":
         _refuse_strangers(address, insecure)
     try:
         if address not in ("local", "auto"):
-            _knock(address)
+            knock(address)  # Ray itself would try for minutes
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (OSError, RuntimeError, rex.RayError) as error:
         raise ClusterError(f"cannot join the Ray cluster at {address!r}: {error}") from error
@@ -240,38 +239,10 @@ def _join(
         _refuse_strangers(ray.get_runtime_context().gcs_address, insecure)
 
 
-def _listen_on_loopback(started: contextlib.ExitStack) -> None:
-    """Have a cluster that is started here listen on 127.0.0.1, as on macOS and Windows.
-
-    Ray binds to all interfaces on Linux, whatever node address it is given; this is the
-    switch it has for it, read by this process and by those it starts.
-    """
-    started.callback(setattr, ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-
-
-def _knock(address: str) -> None:
-    """Raise OSError at once if nothing listens there; Ray itself would try for minutes."""
-    place = urlsplit(address if "://" in address else f"//{address}")
-    socket.create_connection((place.hostname, place.port or 6379), timeout=10.0).close()
-
-
 def _refuse_strangers(address: str, insecure: bool) -> None:
-    """Anyone who reaches an open cluster can run code in our name: do not join it."""
-    if insecure or is_loopback(address) or os.environ.get("RAY_AUTH_MODE") == "token":
-        return
-    raise ConfigError(
-        f"the Ray cluster at {address!r} is beyond this machine and token authentication is "
-        "off: set RAY_AUTH_MODE=token (and start the cluster with it), or pass insecure=True"
+    refuse_strangers(
+        address,
+        authenticated=os.environ.get("RAY_AUTH_MODE") == "token",
+        insecure=insecure,
+        remedy="start it with RAY_AUTH_MODE=token, and set that here too",
     )
-
-
-def _ray_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
-
-
-def _restore_environment(before: dict[str, str]) -> None:
-    for name in _ray_environment():
-        del os.environ[name]
-    os.environ.update(before)

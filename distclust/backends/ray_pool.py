@@ -1,4 +1,4 @@
-"""The actors of the Ray backend: where they run, and what replaces a lost one.
+"""Where the Ray backend runs: its actors, what replaces them, and a cluster of our own.
 
 One actor a worker, spread over the cluster by a placement group. Ray never restarts
 them (``max_restarts=0``): a lost actor is replaced when the pool is next asked for its
@@ -7,11 +7,14 @@ slots, and the engine places again what was lost with it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.util.placement_group import (
     placement_group,
     placement_group_table,
@@ -22,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from distclust.backends import worker_environment
 from distclust.errors import ClusterTimeout
 
-__all__ = ["Pool", "Slot"]
+__all__ = ["Pool", "Slot", "listen_on_loopback", "restore_environment_after"]
 
 
 class Worker:
@@ -181,3 +184,26 @@ class Pool:
             "fewer workers or threads_per_worker, stop what holds the rest, or raise "
             "placement_timeout"
         )
+
+
+def listen_on_loopback(started: contextlib.ExitStack) -> None:
+    """Have a cluster that is started here listen on 127.0.0.1, as on macOS and Windows.
+
+    Ray binds to all interfaces on Linux, whatever node address it is given; this is the
+    switch it has for it, read by this process and by those it starts.
+    """
+    started.callback(setattr, ray_constants, "ENABLE_RAY_CLUSTER", ray_constants.ENABLE_RAY_CLUSTER)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+
+
+def restore_environment_after(started: contextlib.ExitStack) -> None:
+    """Undo, in the end, what joining does to this process's ``RAY_`` variables."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+
+    def restore() -> None:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ.update(before)
+
+    started.callback(restore)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,10 @@ class CenterEstimator(
     backend: str | Backend
     n_partitions: int | None
     cluster_centers_: npt.NDArray[Any]
+
+    _saved_arrays: ClassVar[tuple[str, ...]] = ("cluster_centers_", "cluster_sizes_")
+    _saved_scalars: ClassVar[tuple[str, ...]] = ("inertia_", "n_iter_", "inertia_history_")
+    _sklearn_class: ClassVar[type] = SklearnKMeans
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -121,7 +125,7 @@ class CenterEstimator(
         """
         check_is_fitted(self)
         params = self.get_params(deep=False)
-        arrays = {"cluster_centers_": self.cluster_centers_, "cluster_sizes_": self.cluster_sizes_}
+        arrays = self._fitted(self._saved_arrays)
         if not isinstance(params["init"], str):
             params["init"] = "k-means||" if callable(params["init"]) else None
             if params["init"] is None:
@@ -134,14 +138,12 @@ class CenterEstimator(
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in params.items()
         }
-        scalars = {
-            "inertia_": self.inertia_,
-            "n_iter_": self.n_iter_,
-            "inertia_history_": self.inertia_history_,
-            "n_features_in_": self.n_features_in_,
-            "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", [])],
-        }
-        write_model(path, StoredModel(kind="KMeans", params=params, scalars=scalars, arrays=arrays))
+        scalars = self._fitted((*self._saved_scalars, "n_features_in_"))
+        scalars["feature_names_in_"] = [
+            str(name) for name in getattr(self, "feature_names_in_", [])
+        ]
+        kind = type(self).__name__
+        write_model(path, StoredModel(kind=kind, params=params, scalars=scalars, arrays=arrays))
 
     @classmethod
     def from_stored(cls, stored: StoredModel) -> Self:
@@ -166,14 +168,18 @@ class CenterEstimator(
         scikit-learn does not decide those canonically.
         """
         check_is_fitted(self)
-        model = SklearnKMeans(self.n_clusters, init=self.cluster_centers_, n_init=1, max_iter=1)
-        model.fit(self.cluster_centers_)  # sets what scikit-learn's methods rely on
+        centers = self.cluster_centers_
+        model = self._sklearn_class(self.n_clusters, init=centers, n_init=1, max_iter=1)
+        model.fit(centers)  # sets what scikit-learn's methods rely on
         model.set_params(max_iter=self.max_iter, tol=self.tol)
-        fitted = ("cluster_centers_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
-        for name in (*fitted, "labels_"):
-            if hasattr(self, name):
-                setattr(model, name, getattr(self, name))
+        shared = ("cluster_centers_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
+        for name, value in self._fitted((*shared, "labels_")).items():
+            setattr(model, name, value)
         return model
+
+    def _fitted(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return those of the named attributes that are set."""
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -6,12 +6,13 @@ import os
 from typing import Any
 
 from distclust.cluster.kmeans import KMeans
+from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.errors import ModelError
 from distclust.model import read_model
 
 __all__ = ["load"]
 
-KINDS: dict[str, Any] = {"KMeans": KMeans}
+KINDS: dict[str, Any] = {"KMeans": KMeans, "MiniBatchKMeans": MiniBatchKMeans}
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -39,7 +39,7 @@ class CenterScorer:
     def __call__(self, block: Block) -> dict[str, npt.NDArray[Any]]:
         shares = Partition([block]).shares(n_threads())
         tables = map_tiles(lambda share: [assign(b.X, self._table) for b, _ in share], shares)
-        found = [pair for pairs in tables for pair in pairs]
+        found = [pair for pairs in tables for pair in pairs] or [assign(block.X, self._table)]
         labels, sq_dist = (np.concatenate(part) for part in zip(*found, strict=True))
         values = {"label": labels, "distance": np.sqrt(sq_dist)}
         return {name: values[name] for name in self.columns}

@@ -21,8 +21,9 @@ from distclust.backends.local import LocalBackend
 from distclust.cluster.lloyd import lloyd
 from distclust.cluster.statistics import DataStats, describe
 from distclust.data.arrays import ArraySource
-from distclust.data.blocks import Partition
+from distclust.data.blocks import Partition, Share
 from distclust.engine.shards import Session, Shards
+from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_sum, exact_value
 from distclust.kernels.keyed import keyed_uniform
@@ -206,16 +207,31 @@ def _nearest(partition: Partition, chosen: Chosen, frame: Frame) -> Nearest:
         known = Nearest(0, np.zeros(n, dtype=np.int32), np.full(n, np.inf))
     before = sum(len(batch) for batch in chosen.batches[: known.n_batches])
     for batch in chosen.batches[known.n_batches :]:
-        table = center_table(batch, frame)
-        for piece in partition.shares(1)[0]:
-            labels, sq_dist = assign(piece.block.X, table)
-            nearer = sq_dist < known.sq_dist[piece.rows]
-            known.labels[piece.rows][nearer] = labels[nearer] + before
-            known.sq_dist[piece.rows][nearer] = sq_dist[nearer]
+        _take_nearer(partition, batch, frame, known, before)
         before += len(batch)
     known = known._replace(n_batches=len(chosen.batches))
     partition.cache[chosen.run] = known
     return known
+
+
+def _take_nearer(
+    partition: Partition, batch: Rows, frame: Frame, known: Nearest, before: int
+) -> None:
+    """Where a center of `batch` is nearer than what is known, take it; `before` came earlier."""
+    table = center_table(batch, frame)
+
+    def of_share(share: Share) -> None:
+        for block, rows in share:
+            if len(batch) == 1:
+                labels = np.zeros(block.n_rows, dtype=np.int32)
+                sq_dist = sq_distances(block.X, table.exact, frame.scale)[:, 0]
+            else:
+                labels, sq_dist = assign(block.X, table)
+            nearer = sq_dist < known.sq_dist[rows]
+            known.labels[rows][nearer] = labels[nearer] + before
+            known.sq_dist[rows][nearer] = sq_dist[nearer]
+
+    map_tiles(of_share, partition.shares(n_threads()))
 
 
 def _weights(partition: Partition) -> F64:

@@ -5,6 +5,7 @@ Each spreads its rows over the worker's threads, calls one kernel, and merges ex
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -13,9 +14,22 @@ import numpy.typing as npt
 
 from distclust.data.blocks import Block, Partition, Share
 from distclust.engine.threads import map_tiles, n_threads
-from distclust.kernels.assign import assign, center_table, sq_distances
+from distclust.kernels.assign import (
+    CenterTable,
+    assign,
+    center_table,
+    own_sq_distances,
+    sq_distances,
+)
 from distclust.kernels.exact_sum import exact_sum
-from distclust.kernels.lloyd import ClusterStats, add_lloyd_step, merge_stats, rounded_rows
+from distclust.kernels.lloyd import (
+    ClusterStats,
+    Drift,
+    Memory,
+    lloyd_step,
+    merge_stats,
+    rounded_rows,
+)
 from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = [
@@ -35,19 +49,62 @@ F64 = npt.NDArray[np.float64]
 Centers = npt.NDArray[Any]
 
 
+class Progress(NamedTuple):
+    """A partition's last iteration: a discardable cache."""
+
+    table: CenterTable
+    rounding: FixedPoint
+    memory: Memory
+    stats: ClusterStats
+
+    @classmethod
+    def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
+        """Before the first iteration, or after the cache was lost."""
+        empty = ClusterStats.empty(*table.exact.shape)
+        return cls(table, rounding, Memory.blank(partition.n_rows), empty)
+
+    def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
+        """Whether an iteration with these centers and this rounding can go on from here."""
+        return (
+            self.table.exact.shape == table.exact.shape
+            and self.table.scale == table.scale
+            and np.array_equal(self.table.offset, table.offset)
+            and np.array_equal(self.rounding.offset, rounding.offset)
+            and np.array_equal(self.rounding.exponents, rounding.exponents)
+            and self.rounding.weight_exponent == rounding.weight_exponent
+        )
+
+
 def lloyd_stats(
     partition: Partition, centers: Centers, frame: Frame, rounding: FixedPoint
 ) -> ClusterStats:
-    """Label every row and sum the rows of each cluster: one iteration's work."""
+    """Label every row and sum the rows of each cluster: one iteration's work.
+
+    Rows whose label cannot have changed since the last iteration are passed over.
+    """
     table = center_table(centers, frame)
+    last: Progress | None = partition.cache.get("lloyd")
+    if last is None or not last.precedes(table, rounding):
+        last = Progress.start(partition, table, rounding)
+    return _advance(partition, last, table).stats
+
+
+def _advance(partition: Partition, last: Progress, table: CenterTable) -> Progress:
+    """Bring the last iteration's labels and sums up to date with new centers."""
+    partition.cache.pop("lloyd", None)  # half-updated, it must not outlive an interruption
+    drift = Drift.between(last.table, table)
 
     def of_share(share: Share) -> ClusterStats:
-        stats = ClusterStats.empty(*centers.shape)
-        for block, _ in share:
-            add_lloyd_step(block.X, block.weights, table, rounding, stats)
-        return stats
+        change = ClusterStats.empty(*table.exact.shape)
+        for block, rows in share:
+            memory = last.memory.rows(rows)
+            lloyd_step(block.X, block.weights, table, last.rounding, drift, memory, change)
+        return change
 
-    return reduce(merge_stats, map_tiles(of_share, partition.shares(n_threads())))
+    stats = reduce(merge_stats, map_tiles(of_share, partition.shares(n_threads())), last.stats)
+    progress = last._replace(table=table, stats=stats)
+    partition.cache["lloyd"] = progress
+    return progress
 
 
 class Labelling(NamedTuple):
@@ -68,11 +125,12 @@ def label_rows(
 ) -> Labelling:
     """Label every row and sum the squared distances to the nearest centers, exactly."""
     table = center_table(centers, frame)
+    nearest = _nearest(partition, table)
 
     def of_share(share: Share) -> Labelling:
         total = Labelling(0, np.zeros(len(centers), dtype=np.int64), [])
-        for block, _ in share:
-            labels, sq_dist = assign(block.X, table)
+        for block, rows in share:
+            labels, sq_dist = nearest(block, rows)
             weighted = sq_dist if block.weights is None else sq_dist * block.weights
             kept = [(block.row_start, labels)] if keep_labels else []
             sizes = np.bincount(labels, minlength=len(centers))
@@ -90,6 +148,21 @@ def block_labels(
     in_order = np.concatenate([found[row_start] for row_start in sorted(found)])
     ends = np.cumsum([block.n_rows for block in partition.blocks])
     return np.split(in_order, ends[:-1])
+
+
+Nearest = Callable[[Block, slice], tuple[npt.NDArray[np.int32], F64]]
+
+
+def _nearest(partition: Partition, table: CenterTable) -> Nearest:
+    """How to label rows: from where the last iteration ended, if there was one, or afresh."""
+    last: Progress | None = partition.cache.get("lloyd")
+    if last is None or not last.precedes(table, last.rounding):
+        return lambda block, _: assign(block.X, table)
+    labels = _advance(partition, last, table).memory.labels
+    return lambda block, rows: (
+        labels[rows].copy(),
+        own_sq_distances(block.X, table, labels[rows]),
+    )
 
 
 class FarRows(NamedTuple):
@@ -152,4 +225,4 @@ def distance_rows(partition: Partition, centers: Centers) -> list[tuple[int, npt
 
 
 def _distances(X: npt.NDArray[Any], centers: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.sqrt(sq_distances(X, centers)).astype(dtype, copy=False)
+    return np.ascontiguousarray(np.sqrt(sq_distances(X, centers)), dtype=dtype)

@@ -84,11 +84,15 @@ class Chunks:
     def of(
         cls,
         refs: Sequence[Any],
-        looks: Sequence[Look],
+        surveyed: Sequence[Look | DataError],
         columns: Sequence[str] | None = None,
         vector: str | None = None,
     ) -> Chunks:
         """Build from references and what `describe` saw at each."""
+        looks = [look for look in surveyed if isinstance(look, Look)]
+        for number, error in enumerate(surveyed):
+            if isinstance(error, DataError):
+                raise DataError(f"chunk {number}: {error}") from error
         filled = [(number, look) for number, look in enumerate(looks) if look.n_rows]
         if not filled:
             raise DataError("the input has no rows; nothing can be clustered")
@@ -224,22 +228,12 @@ class CollectionSource:
         return Partition(blocks)
 
 
-def describe(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look:
-    """Return what a chunk's rows look like; of lists, the first says how long they are."""
-    if isinstance(chunk, np.ndarray):
-        if chunk.ndim != 2 or chunk.dtype.kind not in "fiub":
-            raise DataError(
-                f"X is {chunk.dtype} in {chunk.ndim} dimensions, expected real numbers in 2 "
-                "(rows, features)"
-            )
-        small = chunk.dtype in (np.float16, np.float32)
-        return Look(len(chunk), chunk.shape[1], "float32" if small else "float64", None)
-    table, vector = _selected(chunk, columns, vector)
-    dtype = feature_dtype(table.schema.types)
-    if vector is None:
-        return Look(table.num_rows, table.num_columns, dtype, tuple(table.column_names))
-    widths = pc.list_value_length(_array(table.slice(0, 1), vector)).to_pylist()
-    return Look(table.num_rows, next(iter(widths), None) or 0, dtype, None)
+def describe(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look | DataError:
+    """Return what a chunk's rows look like, or what is wrong with them."""
+    try:
+        return _look(chunk, columns, vector)
+    except DataError as error:
+        return error
 
 
 def labels_of(index: int | None, part: Sequence[npt.NDArray[Any]] | None) -> npt.NDArray[Any]:
@@ -255,6 +249,24 @@ def labelled(
     if name in table.column_names:
         raise DataError(f"the input already has a column {name!r}; rename or drop it first")
     return table.append_column(name, pa.array(labels_of(index, part)))
+
+
+def _look(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look:
+    """Look at a chunk; of lists, the first says how long they are."""
+    if isinstance(chunk, np.ndarray):
+        if chunk.ndim != 2 or chunk.dtype.kind not in "fiub":
+            raise DataError(
+                f"X is {chunk.dtype} in {chunk.ndim} dimensions, expected real numbers in 2 "
+                "(rows, features)"
+            )
+        small = chunk.dtype in (np.float16, np.float32)
+        return Look(len(chunk), chunk.shape[1], "float32" if small else "float64", None)
+    table, vector = _selected(chunk, columns, vector)
+    dtype = feature_dtype(table.schema.types)
+    if vector is None:
+        return Look(table.num_rows, table.num_columns, dtype, tuple(table.column_names))
+    widths = pc.list_value_length(_array(table.slice(0, 1), vector)).to_pylist()
+    return Look(table.num_rows, next(iter(widths), None) or 0, dtype, None)
 
 
 def _fill(sizes: Iterable[tuple[int, int]], capacity: int) -> list[list[int]]:

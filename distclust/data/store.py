@@ -64,12 +64,14 @@ class DurableFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.discard()
+            return
         try:
-            if kind is None:
-                self.close()
-        finally:
-            if kind is not None or not self.closed:
-                self.discard()
+            self.close()
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def closed(self) -> bool:

@@ -25,11 +25,13 @@ from distclust.kernels.scaling import Frame
 
 __all__ = [
     "CenterTable",
+    "Tile",
     "assign",
     "assign_tile",
     "center_table",
+    "new_tile",
+    "own_sq_distances",
     "sq_distances",
-    "tile_buffers",
     "tile_rows",
 ]
 
@@ -37,6 +39,7 @@ F64 = npt.NDArray[np.float64]
 
 _TILE_SCORES = 1 << 18  # rows times centers in a tile: 1 MiB of float32 stays near L2
 _MIN_TILE, _MAX_TILE = 128, 512
+_DISTANCE_TILE = 240  # rows of float64 features that stay in L1 or L2
 
 
 class CenterTable(NamedTuple):
@@ -50,6 +53,21 @@ class CenterTable(NamedTuple):
     per_norm: float  # bound on the gap that rounding can hide is
     constant: float  # per_norm * |x| + per_sq_norm * |x|**2 + constant
     per_sq_norm: float
+
+
+class Tile(NamedTuple):
+    """What a tile of rows is worked on in; columns are rows of the data."""
+
+    seen: npt.NDArray[Any]  # (d, rows): through the frame
+    scores: npt.NDArray[Any]  # (k, rows): x.c
+    sq_norms: npt.NDArray[Any]  # (rows,): of what is seen
+    margins: F64  # (rows,): what rounding can hide between two scores
+    least: npt.NDArray[Any]  # (rows,): |c|**2 / 2 - x.c of the nearest center
+    second: npt.NDArray[Any]  # (rows,): of the second nearest
+    labels: npt.NDArray[np.int32]  # (rows,)
+    row_ids: npt.NDArray[np.int64]  # (rows,): which rows of the block
+    offset: npt.NDArray[Any]  # (d,): the frame's, in the data's dtype
+    scale: Any
 
 
 def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
@@ -101,31 +119,43 @@ def assign(X: npt.NDArray[Any], table: CenterTable) -> tuple[npt.NDArray[np.int3
         Canonical squared distances in the data's units.
     """
     labels = np.empty(X.shape[0], dtype=np.int32)
-    sq_dist = np.empty(X.shape[0], dtype=np.float64)
-    _assign(X, table, tile_rows(table.exact.shape[0]), labels, sq_dist)
-    return labels, sq_dist
+    _assign(X, table, tile_rows(len(table.exact)), labels)
+    return labels, own_sq_distances(X, table, labels)
+
+
+def own_sq_distances(X: npt.NDArray[Any], table: CenterTable, labels: npt.NDArray[np.int32]) -> F64:
+    """Return each row's canonical squared distance to the center of its label, (n,)."""
+    out = np.empty(X.shape[0], dtype=np.float64)
+    _own_sq_distances(X, table, labels, out)
+    return out
 
 
 def sq_distances(X: npt.NDArray[Any], centers: F64, scale: float = 1.0) -> F64:
     """Return canonical squared distances of every row to every center, (n, k), float64."""
-    out = np.zeros((X.shape[0], centers.shape[0]), dtype=np.float64)
-    _sq_distances(X, np.ascontiguousarray(centers.T), scale, out)
-    return out * (1.0 / scale / scale)
+    out = np.zeros((centers.shape[0], X.shape[0]), dtype=np.float64)
+    _sq_distances(X, np.ascontiguousarray(centers), scale, out)
+    out *= 1.0 / scale / scale
+    return out.T
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sq_distances(X, centers_t, scale, out):  # type: ignore[no-untyped-def]
-    """Accumulate feature by feature, so that SIMD over centers keeps the canonical order."""
+def _sq_distances(X, centers, scale, out):  # type: ignore[no-untyped-def]
+    """Accumulate into out (k, n) feature by feature: SIMD over rows keeps the order."""
     n, d = X.shape
-    k = centers_t.shape[1]
-    for i in range(n):
-        line = out[i]
-        for j in range(d):
-            x = np.float64(X[i, j])
-            column = centers_t[j]
-            for c in range(k):
-                diff = (x - column[c]) * scale
-                line[c] += diff * diff
+    columns = np.empty((d, _DISTANCE_TILE), dtype=np.float64)
+    for start in range(0, n, _DISTANCE_TILE):
+        rows = min(_DISTANCE_TILE, n - start)
+        for i in range(rows):
+            row = X[start + i]
+            for j in range(d):
+                columns[j, i] = row[j]
+        for c in range(centers.shape[0]):
+            line = out[c, start : start + rows]
+            for j in range(d):
+                column, center = columns[j], centers[c, j]
+                for i in range(rows):
+                    diff = (column[i] - center) * scale
+                    line[i] += diff * diff
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -138,23 +168,19 @@ def _canonical(row, center, scale):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_through_frame(X, start, stop, offset, scale, tile, sq_norms):  # type: ignore[no-untyped-def]
-    """Write (x - offset) * scale to the columns of tile (OUT, (d, rows)).
-
-    sq_norms (OUT, (rows,)) receives a bound on each column's squared norm.
-    """
-    n, d = stop - start, X.shape[1]
+def _see_through_frame(X, index, tile):  # type: ignore[no-untyped-def]
+    """Write rows (x - offset) * scale to the columns of tile.seen, and their squared norms."""
+    n, d = index.shape[0], X.shape[1]
+    seen, sq_norms, offset, scale = tile.seen, tile.sq_norms, tile.offset, tile.scale
     for i in range(n):
-        row = X[start + i]
+        row = X[index[i]]
         for j in range(d):
-            tile[j, i] = (row[j] - offset[j]) * scale
+            seen[j, i] = (row[j] - offset[j]) * scale
     sq_norms[:] = 0
     for j in range(d):
-        line = tile[j]
+        line = seen[j]
         for i in range(n):
             sq_norms[i] += line[i] * line[i]
-    for i in range(n):
-        sq_norms[i] *= tile.dtype.type(1.001)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -212,50 +238,80 @@ def _decide(row, scores, column, table, limit):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def tile_buffers(X, table, rows):  # type: ignore[no-untyped-def]
-    """Allocate what `assign_tile` works in, for tiles of at most that many rows."""
-    one = X.dtype.type(1)
-    tile = np.zeros((X.shape[1], rows), dtype=X.dtype)
-    scores = np.zeros((table.exact.shape[0], rows), dtype=X.dtype)
-    lines = np.zeros((3, rows), dtype=X.dtype)
-    labels = np.zeros(rows, dtype=np.int32)
-    return (
-        tile,
-        scores,
-        lines,
-        labels,
-        table.offset.astype(X.dtype),
-        one * X.dtype.type(table.scale),
+def new_tile(X, table, rows):  # type: ignore[no-untyped-def]
+    """Allocate a `Tile` of at most that many rows."""
+    dtype = X.dtype
+    return Tile(
+        np.zeros((X.shape[1], rows), dtype),
+        np.zeros((table.exact.shape[0], rows), dtype),
+        np.zeros(rows, dtype),
+        np.zeros(rows, np.float64),
+        np.zeros(rows, dtype),
+        np.zeros(rows, dtype),
+        np.zeros(rows, np.int32),
+        np.zeros(rows, np.int64),
+        table.offset.astype(dtype),
+        dtype.type(table.scale),
     )
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def assign_tile(X, start, stop, table, buffers):  # type: ignore[no-untyped-def]
-    """Return labels of rows start to stop of X, in a buffer the next tile overwrites."""
-    tile, scores, lines, labels, offset, scale = buffers
-    least, second, sq_norms = lines[0], lines[1], lines[2]
-    _see_through_frame(X, start, stop, offset, scale, tile, sq_norms)
-    np.dot(table.product, tile, scores)
-    _two_least(scores, table.half_norms, least, second, labels)
-    for i in range(stop - start):
-        margin = (
-            table.constant + table.per_norm * np.sqrt(sq_norms[i]) + table.per_sq_norm * sq_norms[i]
-        )
-        limit = least[i] + margin
-        if not second[i] > limit:
-            labels[i] = _decide(X[start + i], scores, i, table, limit)
-    return labels[: stop - start]
+def assign_tile(X, index, table, tile):  # type: ignore[no-untyped-def]
+    """Find the labels of some rows of X, and how near the two nearest centers are.
+
+    Writes tile.labels. Scores of a row's label are at most tile.least, and of all other
+    centers at least tile.second, give or take tile.margins.
+    """
+    _see_through_frame(X, index, tile)
+    np.dot(table.product, tile.seen, tile.scores)
+    _two_least(tile.scores, table.half_norms, tile.least, tile.second, tile.labels)
+    for i in range(index.shape[0]):
+        sq_norm = 1.001 * tile.sq_norms[i]
+        margin = table.constant + table.per_norm * np.sqrt(sq_norm) + table.per_sq_norm * sq_norm
+        tile.margins[i] = margin
+        limit = tile.least[i] + margin
+        if not tile.second[i] > limit:
+            tile.labels[i] = _decide(X[index[i]], tile.scores, i, table, limit)
+            tile.second[i] = tile.least[i]
+            tile.least[i] = limit
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _assign(X, table, rows, labels, sq_dist):  # type: ignore[no-untyped-def]
+def _assign(X, table, rows, labels):  # type: ignore[no-untyped-def]
     n = X.shape[0]
-    buffers = tile_buffers(X, table, rows)
-    unscale = 1.0 / table.scale
+    tile = new_tile(X, table, rows)
     for start in range(0, n, rows):
-        stop = min(start + rows, n)
-        found = assign_tile(X, start, stop, table, buffers)
-        for i in range(start, stop):
-            labels[i] = found[i - start]
-            dist = _canonical(X[i], table.exact[labels[i]], table.scale)
-            sq_dist[i] = dist * unscale * unscale
+        index = tile.row_ids[: min(rows, n - start)]
+        for i in range(index.shape[0]):
+            index[i] = start + i
+        assign_tile(X, index, table, tile)
+        labels[start : start + index.shape[0]] = tile.labels[: index.shape[0]]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
+    """Take four rows at a time: each keeps its order, and the sums do not wait for each other."""
+    n, d = X.shape
+    centers, scale = table.exact, table.scale
+    unscale = 1.0 / scale
+    fours = n - n % 4
+    for i in range(0, fours, 4):
+        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
+        c0, c1 = centers[labels[i]], centers[labels[i + 1]]
+        c2, c3 = centers[labels[i + 2]], centers[labels[i + 3]]
+        t0 = t1 = t2 = t3 = 0.0
+        for j in range(d):
+            d0 = (np.float64(x0[j]) - c0[j]) * scale
+            d1 = (np.float64(x1[j]) - c1[j]) * scale
+            d2 = (np.float64(x2[j]) - c2[j]) * scale
+            d3 = (np.float64(x3[j]) - c3[j]) * scale
+            t0 += d0 * d0
+            t1 += d1 * d1
+            t2 += d2 * d2
+            t3 += d3 * d3
+        out[i] = t0 * unscale * unscale
+        out[i + 1] = t1 * unscale * unscale
+        out[i + 2] = t2 * unscale * unscale
+        out[i + 3] = t3 * unscale * unscale
+    for i in range(fours, n):
+        out[i] = _canonical(X[i], centers[labels[i]], scale) * unscale * unscale

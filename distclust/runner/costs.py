@@ -13,8 +13,8 @@ from distclust.kernels.assign import tile_rows
 
 __all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "worker_memory"]
 
-RUNTIME_BYTES = 320 << 20  # Python with numpy, numba's compiler and pyarrow loaded
-ROW_STATE_BYTES = 16  # seeding keeps each row's distance and the kernels their labels
+RUNTIME_BYTES = 512 << 20  # Python, pyarrow, scikit-learn, and numba compiling all kernels
+ROW_STATE_BYTES = 24  # seeding: distance, nearest candidate, and temporary copies of them
 BATCH_ROWS = 1 << 16  # rows decoded at a time, fewer when they are wide
 DECODE_COPIES = 2  # a batch as Arrow has it, and as it is converted
 COLUMN_BUFFER_BYTES = 2 << 20  # a read buffer and a page of each column
@@ -108,7 +108,7 @@ def worker_memory(
     >>> memory = worker_memory(resident_bytes=10_000, resident_rows=100, row_values=3,
     ...                        prefetched_bytes=0, calls_at_once=2, threads_per_call=3, cost=cost)
     >>> memory.resident, memory.loading, memory.kernels, memory.state
-    (11600, 18874368, 6000, 1000)
+    (12400, 18874368, 6000, 1000)
     """
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes

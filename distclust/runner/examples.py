@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ def _split(table: Any, n_files: int) -> list[tuple[str, Any]]:
     edges = np.linspace(0, table.num_rows, n_files + 1).astype(int)
     return [
         (f"part-{i}.parquet", table.slice(start, stop - start))
-        for i, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for i, (start, stop) in enumerate(itertools.pairwise(edges))
     ]
 
 
@@ -69,13 +70,13 @@ def _write(table: Any, path: Path) -> Path:
 
 def _pixels() -> tuple[Any, int]:
     try:
-        import PIL  # noqa: F401, PLC0415 - an optional extra
+        import PIL  # noqa: F401 - an optional extra
     except ImportError as error:
         raise ConfigError(
             "the example 'pixels' decodes a JPEG with Pillow, which is not installed: "
             'pip install "distclust-engine[examples]"'
         ) from error
-    from sklearn.datasets import load_sample_image  # noqa: PLC0415 - slow to import
+    from sklearn.datasets import load_sample_image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Pillow's, inside scikit-learn
@@ -88,7 +89,7 @@ def _pixels() -> tuple[Any, int]:
 
 
 def _digits() -> tuple[Any, int]:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     flat = pa.array(bunch.data.astype(np.float32).ravel())
@@ -98,7 +99,7 @@ def _digits() -> tuple[Any, int]:
 
 
 def _iris() -> tuple[Any, int]:
-    from sklearn.datasets import load_iris  # noqa: PLC0415 - slow to import
+    from sklearn.datasets import load_iris
 
     bunch = load_iris()
     names = [name.replace(" (cm)", "_cm").replace(" ", "_") for name in bunch.feature_names]
@@ -106,7 +107,7 @@ def _iris() -> tuple[Any, int]:
 
 
 def _wine() -> tuple[Any, int]:
-    from sklearn.datasets import load_wine  # noqa: PLC0415 - slow to import
+    from sklearn.datasets import load_wine
 
     bunch = load_wine()
     names = [name.replace("/", "_") for name in bunch.feature_names]

@@ -69,7 +69,7 @@ class FileSource:
     def __init__(self, files: Sequence[DataFile]) -> None:
         self._files = files
 
-    def plan(self, n_partitions: int) -> list[tuple[DataFile]]:  # noqa: ARG002 - always one a file
+    def plan(self, n_partitions: int) -> list[tuple[DataFile]]:
         return [(file,) for file in self._files]
 
     @staticmethod

@@ -250,7 +250,9 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 def plan_view(plan: JobPlan) -> Group:
     """The plan as tables for a terminal."""
     figures = plan.as_dict()
-    shards = Table(title=f"{len(plan.shards)} partitions of {plan.rows:,} rows", title_justify="left")
+    shards = Table(
+        title=f"{len(plan.shards)} partitions of {plan.rows:,} rows", title_justify="left"
+    )
     for heading in ("", "min", "median", "max"):
         shards.add_column(heading, justify="right" if heading else "left")
     for label, key, show in (

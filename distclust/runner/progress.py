@@ -152,9 +152,7 @@ class ProgressBar:
                 )
             case StageStarted():
                 self._iterating = False
-                self._progress.reset(
-                    self._task, description=event.stage, total=None, detail=""
-                )
+                self._progress.reset(self._task, description=event.stage, total=None, detail="")
             case StageProgress() if not self._iterating:
                 update(self._task, completed=event.done, total=event.total)
             case CallRetried() | LateReply():
@@ -180,7 +178,7 @@ def shown_on(console: Console) -> Iterator[Listener]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.detail}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:

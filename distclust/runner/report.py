@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +23,14 @@ from distclust.runner.progress import Tally, duration
 from distclust.runner.secrets import scrub
 from distclust.runner.spec import JobSpec
 
-__all__ = ["RunReport", "centers_sha256", "report_view", "versions"]
+__all__ = [
+    "RunReport",
+    "centers_sha256",
+    "report_headline",
+    "report_places",
+    "report_table",
+    "versions",
+]
 
 SCHEMA_VERSION = 1
 LISTED_CLUSTERS = 24
@@ -125,28 +131,31 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def report_view(report: RunReport) -> Group:
-    """A table of the clusters, largest first, and where to find everything."""
-    out = report.spec.output
+def report_headline(report: RunReport) -> str:
+    """The run in one line."""
     figures = report.figures
     said = [f"{report.rows:,} rows", duration(report.seconds["total"])]
     if "inertia" in figures:
         said[1:1] = [f"{figures['n_iter']} iterations", f"inertia {figures['inertia']:.6g}"]
-    table = _cluster_table(report)
-    table.title = f"{len(report.counts.rows)} clusters: {', '.join(said)}"
-    table.title_justify = "left"
+    return f"{len(report.counts.rows)} clusters: {', '.join(said)}"
+
+
+def report_places(report: RunReport) -> str:
+    """Where to find everything."""
+    out = report.spec.output
     columns = ", ".join(dict.fromkeys((*report.spec.input.id_columns, "label", *out.columns)))
     path = scrub(out.path).rstrip("/")
-    places = Text()
+    lines = [
+        f"labels  {path}/labels/*.parquet  ({columns}; rows in input order)",
+        f"model   {path}/model  (distclust.load)",
+        f"report  {path}/run.json",
+    ]
     hidden = len(report.counts.rows) - LISTED_CLUSTERS
-    if hidden > 0:
-        places.append(f"... and {hidden} smaller clusters\n")
-    places.append(f"labels  {path}/labels/*.parquet  ({columns}; rows in input order)\n")
-    places.append(f"model   {path}/model  (distclust.load)\nreport  {path}/run.json")
-    return Group(table, places)
+    return "\n".join([f"... and {hidden} smaller clusters", *lines] if hidden > 0 else lines)
 
 
-def _cluster_table(report: RunReport) -> Table:
+def report_table(report: RunReport) -> Table:
+    """A table of the clusters, largest first."""
     counts, centers = report.counts, report.centers
     names = _feature_names(report)
     widths = itertools.accumulate(max(len(name), 6) + 3 for name in names)

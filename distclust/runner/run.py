@@ -58,14 +58,22 @@ def validate_job(spec: JobSpec) -> Manifest:
     """
     manifest = open_input(spec)
     check_job(spec, manifest)
-    if not spec.output.overwrite:
-        with contextlib.suppress(DataError):  # no finished result: nothing to lose
-            read_manifest(spec.output.path)
+    with storage_errors(ConfigError, "output.path cannot be used"):
+        if not spec.output.overwrite and holds_result(spec.output.path):
             raise OutputExists(
                 f"{scrub(spec.output.path)}: holds a finished result; "
                 "set output.overwrite: true to replace it, or choose another path"
             )
     return manifest
+
+
+def holds_result(path: str) -> bool:
+    """Whether there is a finished result."""
+    try:
+        read_manifest(path)
+    except DataError:
+        return False
+    return True
 
 
 def run_job(spec: JobSpec, listeners: Sequence[Listener] = ()) -> RunReport:
@@ -90,7 +98,7 @@ def run_job(spec: JobSpec, listeners: Sequence[Listener] = ()) -> RunReport:
             manifest = validate_job(spec)
             output = OutputDir(spec.output.path, spec.output.overwrite)
         try:
-            with storage_errors(ConfigError, "output.path cannot be written"):
+            with storage_errors(ConfigError, "output.path cannot be used"):
                 output.prepare()
             model, files = _compute(spec, manifest, output, watch, (*listeners, tally), signals)
             with storage_errors(ClusterError, "the output cannot be written"):

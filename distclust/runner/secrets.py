@@ -15,7 +15,7 @@ __all__ = ["scrub", "scrub_tree"]
 
 _NAMES = (
     r"[\w.-]*(?:password|passwd|secret|token|signature|credential|access_?key(?:_?id)?"
-    r"|api_?key|account_?key|private_?key)|sig|sas|pwd"
+    r"|api_?key|account_?key|private_?key)[\w-]*|sig|sas|pwd"
 )
 _ASSIGNED = re.compile(
     rf"(?P<name>(?<![\w-])(?:{_NAMES}))(?P<equals>['\"]?\s*=\s*['\"]?)[^\s&'\",;}}*]+",

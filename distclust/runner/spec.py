@@ -248,7 +248,10 @@ def parse_job(
     fields["algorithm"] = _parse_algorithm(value.get("algorithm"), problems)
     job = _validated(JobSpec, fields, (), problems)
     if job is None or problems:
-        models = {(): JobSpec, ("algorithm",): _algorithm_model(value)}
+        models: dict[KeyPath, type[Strict]] = {
+            (): JobSpec,
+            ("algorithm",): _algorithm_model(value),
+        }
         raise ProblemReport(problems, models, sources or {}, default_source).error()
     return cast(JobSpec, job)
 

@@ -36,7 +36,7 @@ class _CoreLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
                 problem=f"alias *{event.anchor}: aliases are not accepted, write the value out",
                 problem_mark=event.start_mark,
@@ -124,7 +124,7 @@ def parse_yaml(text: str, where: str) -> YamlDocument:
         try:
             node = loader.get_single_node()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
         return YamlDocument(None if node is None else _plain(node, (), lines), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -147,9 +147,7 @@ def _plain(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     return _scalar(node)
 
 
-def _mapping(
-    node: yaml.MappingNode, path: KeyPath, lines: dict[KeyPath, int]
-) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, path: KeyPath, lines: dict[KeyPath, int]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
@@ -164,8 +162,7 @@ def _mapping(
 
 def _scalar(node: yaml.Node) -> str | int | float | bool | None:
     text: str = node.value
-    quoted = node.style is not None
-    if quoted:
+    if getattr(node, "style", None) is not None:  # quoted
         _expect_tag(node, "str")
         return text
     match node.tag.removeprefix("tag:yaml.org,2002:"):

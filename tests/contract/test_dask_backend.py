@@ -15,6 +15,7 @@ distributed = pytest.importorskip("distributed")
 
 class TestDaskBackend(BackendContract):
     name = "dask"
+    large = 8_000_000  # the scheduler of another may copy what is cheaper to copy than to await
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -65,5 +66,5 @@ def test_workers_that_do_not_come(dask_cluster: str) -> None:
 
 @pytest.mark.parametrize("address", ["tcp://203.0.113.7:8786", "203.0.113.7:8786"])
 def test_stranger_without_tls_is_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"beyond this machine and does not use TLS"):
+    with pytest.raises(ConfigError, match=r"beyond this machine.*tls://"):
         connect("dask", address=address)

@@ -10,10 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from distclust.backends import Backend, connect
+from distclust.data.blocks import Partition
+from distclust.data.collections import CollectionSource
 from distclust.errors import ClusterTimeout, ConfigError
 from tests.contract.contract import BackendContract, load_range, total
 
 ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+
+
+def n_rows(partition: Partition) -> int:
+    return partition.n_rows
 
 
 class TestRayBackend(BackendContract):
@@ -42,6 +49,14 @@ def test_demand_that_does_not_fit(ray_cluster: str) -> None:
         connect("ray", workers=3, placement_timeout=0.1)
     with connect("ray", workers=2) as backend:  # nothing of it was left behind
         assert backend.slots == 2
+
+
+def test_ray_data_gets_the_cpus_of_an_idle_pool(ray_cluster: str) -> None:
+    X = ray.data.range(10, override_num_blocks=2).map_batches(dict)  # needs a CPU to run
+    with connect("ray", workers=2) as backend:
+        source = CollectionSource(backend.adopt(X))
+        handles = [backend.place(source.load, *args) for args in source.plan(2)]
+        assert [backend.fetch(backend.call(n_rows, at)) for at in handles] == [5, 5]
 
 
 def test_another_cluster_than_the_joined_one(ray_cluster: str) -> None:

@@ -19,7 +19,6 @@ the next iteration, goes on counting).
 from __future__ import annotations
 
 import enum
-import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence

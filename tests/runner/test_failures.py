@@ -58,6 +58,14 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
 def spoil_all(path: Path) -> None:
     for file in path.parent.iterdir():
         pq.write_table(pq.read_table(file).slice(0, 0), file)
@@ -73,8 +81,8 @@ BAD_DATA: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     ),
     "missing column": (drop, [LAST, "'petal_width'"]),
     "no rows": (spoil_all, ["zero rows"]),
-    "empty file": (lambda path: path.write_bytes(b"") and None, [LAST, "empty"]),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-9]) and None, [LAST, "truncated"]),
+    "empty file": (empty, [LAST, "empty"]),
+    "truncated": (truncate, [LAST, "truncated"]),
     "flipped bit": (flip, [LAST, "row group 1", "damaged"]),
 }  # fmt: skip
 
@@ -124,12 +132,12 @@ def test_a_wrong_column_name_is_bad_data(
     ("changes", "expected"),
     [
         ({"algorithm": {"n_clusters": 151}}, "n_samples=150 should be >= n_clusters=151"),
-        ({"algorithm": {"init": [[0.0] * 4] * 2}}, "init has 2 centers, but algorithm.n_clusters"),
-        ({"algorithm": {"init": [[0.0] * 4] * 2 + [[1.0]]}}, "init[2] has 1 numbers, but the data"),
+        ({"algorithm": {"init": [[0.0] * 4, [1.0] * 4]}}, "init has 2 centers, but"),
+        ({"algorithm": {"init": [[0.0] * 4, [1.0] * 4, [1.0]]}}, "init[2] has 1 numbers, but"),
         ({"algorithm": {"n_cluster": 3}}, "did you mean algorithm.n_clusters?"),
         ({"output": {"path": "{tmp}/data"}}, "holds the input file"),
         ({"output": {"path": "{tmp}"}}, "holds the input file"),
-        ({"output": {"path": "{tmp}/job.yaml/out"}}, "output.path cannot be written"),
+        ({"output": {"path": "{tmp}/job.yaml/out"}}, "output.path cannot be used"),
         ({"output": {"path": "nosuch://bucket/out"}}, "nosuch"),
     ],
 )

@@ -21,13 +21,9 @@ EVENTS: list[Event] = [
     StageStarted(stage="seeding"),
     StageProgress(stage="seeding", done=1, total=4),
     StageDone(stage="seeding", seconds=2.0),
-    IterationDone(
-        iteration=1, max_iter=5, inertia=10.0, center_shift=0.5, n_rows=100, seconds=2.0
-    ),
+    IterationDone(iteration=1, max_iter=5, inertia=10.0, center_shift=0.5, n_rows=100, seconds=2.0),
     CallRetried(partition=3, attempt=2, reason="tcp://me:hunter2@host:1 is gone"),
-    IterationDone(
-        iteration=2, max_iter=5, inertia=9.0, center_shift=0.25, n_rows=100, seconds=4.0
-    ),
+    IterationDone(iteration=2, max_iter=5, inertia=9.0, center_shift=0.25, n_rows=100, seconds=4.0),
     LateReply(partition=3, attempt=1),
 ]
 

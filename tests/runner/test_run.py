@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import distclust
+from distclust.cli import _listeners
 from distclust.data import labels_dataset, verify
+from distclust.engine.events import CallRetried
 from tests.runner.helpers import ROOT, Data, invoke, start, tree
 
 Job = Callable[..., Path]
@@ -72,7 +75,7 @@ def test_model_predicts_the_same_labels(tmp_path: Path, data: Data, job: Job) ->
     model = distclust.load(tmp_path / "out/model")
     names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     assert list(model.feature_names_in_) == names
-    frame = pq.read_table(data.files).select(names)
+    frame = pd.DataFrame(data.rows, columns=names)
     np.testing.assert_array_equal(model.predict(frame), labels_of(tmp_path / "out")["label"])
 
 
@@ -249,6 +252,13 @@ class TestProgress:
         assert [e["inertia"] for e in iterations] == record["result"]["inertia_history"]
         done = [e for e in events if e.get("stage") == "writing labels"]
         assert [e["done"] for e in done if e["event"] == "StageProgress"] == [1, 2, 3]
+
+    def test_events_hold_no_secrets(self, tmp_path: Path) -> None:
+        with _listeners(quiet=True, events=tmp_path / "events.jsonl") as listeners:
+            reason = "tcp://me:hunter2@host:8786 is gone, token=hunter2"
+            listeners[0](CallRetried(partition=0, attempt=2, reason=reason))
+        record = json.loads((tmp_path / "events.jsonl").read_text())
+        assert record["reason"] == "tcp://***@host:8786 is gone, token=***"
 
     def test_one_line_an_iteration_on_standard_error(self, tmp_path: Path, job: Job) -> None:
         ended = invoke("run", job())

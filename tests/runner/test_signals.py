@@ -74,10 +74,14 @@ def test_handlers_are_put_back() -> None:
 
 
 def test_handlers_can_be_renewed() -> None:
-    with pytest.raises(Interrupted), interruptible() as signals:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a cluster library would
-        signals.install()
-        os.kill(os.getpid(), signal.SIGTERM)
+    def connect_and_stop() -> None:
+        with interruptible() as signals:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a cluster library would
+            signals.install()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        connect_and_stop()
 
 
 def test_one_signal_passes_while_held() -> None:

@@ -1,0 +1,229 @@
+"""Sums of clusters are the sums of their rounded rows, however the rows are split."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distclust.kernels.assign import assign, center_table, sq_distances
+from distclust.kernels.lloyd import (
+    ClusterStats,
+    Drift,
+    Memory,
+    lloyd_step,
+    merge_stats,
+    rounded_rows,
+)
+from distclust.kernels.scaling import FixedPoint, Frame, extremes
+
+DTYPES = [np.float32, np.float64]
+
+
+class Walk:
+    """Steps over one block, with or without memory of the step before."""
+
+    def __init__(self, X: np.ndarray, weights: np.ndarray | None, frame: Frame) -> None:
+        self.X, self.weights, self.frame = X, weights, frame
+        found = extremes(X, weights)
+        self.rounding = FixedPoint.around(frame.offset, found, weighted=weights is not None)
+        self.seen = 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.memory, self.table = Memory.blank(len(self.X)), None
+        self.stats: ClusterStats | None = None
+
+    def step(self, centers: np.ndarray) -> ClusterStats:
+        table = center_table(centers, self.frame)
+        drift = Drift.between(self.table or table, table)
+        stats = self.stats or ClusterStats.empty(*centers.shape)
+        seen = lloyd_step(
+            self.X, self.weights, table, self.rounding, drift, self.memory, stats
+        )
+        self.seen += seen
+        self.table, self.stats = table, stats
+        return ClusterStats(stats.sums.copy(), stats.weights.copy())
+
+
+def by_definition(walk: Walk, centers: np.ndarray) -> ClusterStats:
+    """Label every row afresh, round every row by itself, and add in int64."""
+    labels, _ = assign(walk.X, center_table(centers, walk.frame))
+    sums, weights = rounded_rows(walk.X, walk.weights, walk.rounding)
+    stats = ClusterStats.empty(*centers.shape)
+    np.add.at(stats.sums, labels, sums)
+    np.add.at(stats.weights, labels, weights)
+    return stats
+
+
+def assert_same(one: ClusterStats, other: ClusterStats) -> None:
+    np.testing.assert_array_equal(one.sums, other.sums)
+    np.testing.assert_array_equal(one.weights, other.weights)
+
+
+def data(
+    dtype: type, n: int = 1500, d: int = 5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, Frame]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)).astype(dtype)
+    return X, rng.uniform(0, 3, n), Frame.around(np.zeros(d), float(np.abs(X).max()) * d**0.5)
+
+
+def test_sums_by_hand() -> None:
+    X = np.array([[0.0, 1.0], [2.0, 1.0], [10.0, 5.0]])
+    walk = Walk(X, np.array([1.0, 3.0, 0.5]), Frame.around(np.array([1.0, 1.0]), 16.0))
+    stats = walk.step(np.array([[0.0, 0.0], [9.0, 9.0]]))
+    assert walk.rounding.sums(stats.sums).tolist() == [[2.0, 0.0], [4.5, 2.0]]
+    assert walk.rounding.weights(stats.weights).tolist() == [4.0, 0.5]
+
+
+def test_without_weights_rows_are_counted() -> None:
+    X, _, frame = data(np.float64)
+    stats = Walk(X, None, frame).step(X[:3])
+    labels, _ = assign(X, center_table(X[:3], frame))
+    assert stats.weights.tolist() == np.bincount(labels).tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 7, 40])
+def test_sums_are_those_of_rounded_rows(dtype: type, weighted: bool, k: int) -> None:
+    X, weights, frame = data(dtype)
+    walk = Walk(X, weights if weighted else None, frame)
+    assert_same(walk.step(X[:k].copy()), by_definition(walk, X[:k]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_split_and_merge_order_gives_the_same_bits(dtype: type, weighted: bool) -> None:
+    X, weights, frame = data(dtype, n=800)
+    given_weights = weights if weighted else None
+    rounding = Walk(X, given_weights, frame).rounding
+    whole = Walk(X, given_weights, frame).step(X[:6].copy())
+    rng = np.random.default_rng(1)
+    for n_parts in (2, 3, 64):
+        cuts = np.sort(rng.integers(0, len(X), n_parts - 1))
+        parts = []
+        for rows in np.split(np.arange(len(X)), cuts):
+            part = Walk(X[rows], None if given_weights is None else weights[rows], frame) if len(
+                rows
+            ) else None
+            if part is not None:
+                part.rounding = rounding
+                parts.append(part.step(X[:6].copy()))
+        for _ in range(3):
+            rng.shuffle(parts)
+            assert_same(reduce(merge_stats, parts), whole)
+
+
+def test_merging_with_nothing_changes_nothing() -> None:
+    X, _, frame = data(np.float64)
+    stats = Walk(X, None, frame).step(X[:4])
+    assert_same(merge_stats(ClusterStats.empty(4, 5), stats), stats)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("speed", [1e-7, 1e-3, 0.3])
+def test_memory_of_earlier_steps_changes_no_bit(dtype: type, weighted: bool, speed: float) -> None:
+    X, weights, frame = data(dtype, n=2000)
+    walk = Walk(X, weights if weighted else None, frame)
+    rng = np.random.default_rng(2)
+    centers = X[:12].copy()
+    for _ in range(12):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        centers = (centers + speed * rng.normal(size=centers.shape)).astype(dtype)
+    if speed < 1e-3:
+        assert walk.seen < 12 * len(X) / 2  # or the memory is of no use
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_survives_a_center_that_jumps(dtype: type) -> None:
+    X, _, frame = data(dtype, n=1000)
+    walk = Walk(X, None, frame)
+    centers = X[:8].copy()
+    for step in range(8):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        centers = centers.copy()
+        centers[step] = X[-step - 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_memory_survives_exact_ties_and_duplicate_centers(dtype: type, offset: float) -> None:
+    rng = np.random.default_rng(3)
+    X = (rng.integers(-5, 6, size=(1200, 3)) + offset).astype(dtype)
+    walk = Walk(X, None, Frame.around(np.full(3, offset), 10.0))
+    centers = (rng.integers(-5, 6, size=(9, 3)) + offset).astype(dtype)
+    centers[4] = centers[1]
+    for _ in range(10):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        centers = centers.copy()
+        centers[rng.integers(9)] += rng.integers(-1, 2, size=3).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "exponent"),
+    [(np.float32, -140), (np.float32, 115), (np.float64, -560), (np.float64, 660)],
+)
+def test_memory_at_any_magnitude(dtype: type, exponent: int) -> None:
+    rng = np.random.default_rng(4)
+    X = np.ldexp(rng.integers(-60, 60, size=(600, 3)).astype(dtype), exponent)
+    frame = Frame.around(np.zeros(3), float(np.abs(X).max()) * 2)
+    walk = Walk(X, None, frame)
+    centers = X[:6].copy()
+    for step in range(6):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        centers = centers.copy()
+        centers[step % 6] = (centers[step % 6] / 2 + X[20 + step] / 2).astype(dtype)
+
+
+@given(st.data())
+def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
+    """An upper bound is never below the distance it bounds, nor a lower one above."""
+    dtype = draw.draw(st.sampled_from(DTYPES))
+    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
+    k, d = draw.draw(st.integers(2, 6)), draw.draw(st.integers(1, 4))
+    X = np.round(rng.normal(size=(60, d)) * 4).astype(dtype)
+    frame = Frame.around(np.zeros(d), draw.draw(st.sampled_from([1e-3, 1.0, 20.0, 1e6])))
+    walk = Walk(X, None, frame)
+    centers = X[:k].copy()
+    for _ in range(4):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        dist = np.sqrt(sq_distances(X, centers.astype(np.float64))) * frame.scale
+        own = np.take_along_axis(dist, walk.memory.labels[:, np.newaxis], axis=1)[:, 0]
+        np.put_along_axis(dist, walk.memory.labels[:, np.newaxis], np.inf, axis=1)
+        assert (walk.memory.upper >= own * (1 - 1e-12)).all()
+        assert (walk.memory.lower <= dist.min(axis=1) * (1 + 1e-12)).all()
+        speed = draw.draw(st.sampled_from([0.0, 1e-6, 1e-2, 1.0]))
+        centers = (centers + speed * rng.normal(size=centers.shape)).astype(dtype)
+
+
+def test_rows_are_seen_again_only_if_they_may_have_changed() -> None:
+    X, _, frame = data(np.float64, n=1000)
+    walk = Walk(X, None, frame)
+    walk.step(X[:5])
+    assert walk.seen == 1000
+    walk.step(X[:5])
+    assert walk.seen < 1010  # centers at rest: only near ties are looked at
+
+
+def test_read_only_rows_weights_and_centers() -> None:
+    X, weights, frame = data(np.float32)
+    expected = Walk(X, weights, frame).step(X[:4].copy())
+    frozen = X.copy(), weights.copy(), X[:4].copy()
+    for array in frozen:
+        array.flags.writeable = False
+    assert_same(Walk(frozen[0], frozen[1], frame).step(frozen[2]), expected)
+
+
+def test_more_rows_than_float32_can_count() -> None:
+    """2**24 + 3 rows of one cluster: counts in float32 would stop at 2**24."""
+    X = np.ones((2**24 + 3, 1), dtype=np.float32)
+    walk = Walk(X, None, Frame.around(np.zeros(1), 1.0))
+    stats = walk.step(np.ones((1, 1), dtype=np.float32))
+    assert stats.weights.tolist() == [2**24 + 3]
+    assert walk.rounding.sums(stats.sums).tolist() == [[2.0**24 + 3]]
