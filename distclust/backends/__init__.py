@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, cast
 from distclust.engine import protocol
 from distclust.errors import BackendNotInstalled, ConfigError, UnknownBackend
 
-__all__ = ["Backend", "connect", "native", "resolve", "worker_environment"]
+__all__ = ["Backend", "connect", "home_of", "native", "resolve", "worker_environment"]
 
 BACKENDS = {
     "local": ("distclust.backends.local", "LocalBackend", "concurrent.futures"),
@@ -128,7 +128,13 @@ def resolve(backend: Any, X: Any = None) -> tuple[protocol.Backend, bool]:
         Whether it was made here, so that the caller has to close it.
     """
     if isinstance(backend, str):
-        return connect(_home_of(X) if backend == "auto" else backend), True
+        name = _name_for(X) if backend == "auto" else backend
+        if name == home_of(X) and name not in _connected():
+            raise ConfigError(
+                f"X is a {name} collection, and its labels will be one: connect to a cluster that "
+                f"outlives this call, for instance with backend=distclust.connect({name!r})"
+            )
+        return connect(name), True
     if isinstance(backend, type) or not all(hasattr(backend, verb) for verb in VERBS):
         raise ConfigError(
             f"backend={backend!r} is neither 'auto', one of {sorted(BACKENDS)}, nor what "
@@ -145,32 +151,36 @@ def native(arg: Any) -> Any:
 def worker_environment() -> dict[str, str]:
     """Environment of worker processes, to be set before they import numpy or numba.
 
-    Kernels bring their own threads, so BLAS gets one; compiled kernels are cached per
-    user, because a cache beside the sources is lost when a job's files are unpacked.
+    Kernels bring their own threads, so BLAS gets one.
     """
-    cache = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "distclust", "numba")
     single = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {
-        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", os.path.expanduser(cache)),
-        **dict.fromkeys(single, "1"),
-    }
+    kept = {name: os.environ[name] for name in ("NUMBA_CACHE_DIR",) if name in os.environ}
+    return {**kept, **dict.fromkeys(single, "1")}
 
 
-def _home_of(X: Any) -> str:
-    """Name of the backend where `X` is, told from its type without importing anything."""
-    if X is not None:
-        modules = [cls.__module__ for cls in type(X).__mro__]
-        if any(module.split(".")[0] == "dask" for module in modules):
-            return "dask"
-        if any(module.startswith("ray.data") for module in modules):
-            return "ray"
-    return next(_connected(), "local") if _names_files(X) else "local"
+def home_of(X: Any) -> str:
+    """Say where rows are: ``"dask"``, ``"ray"``, ``"files"`` or, else, ``"memory"``.
 
-
-def _names_files(X: Any) -> bool:
+    Told from the type of `X`, without importing any library.
+    """
+    modules = [cls.__module__ for cls in type(X).__mro__]
+    if any(module.split(".")[0] == "dask" for module in modules):
+        return "dask"
+    if any(module.startswith("ray.data") for module in modules):
+        return "ray"
     if isinstance(X, list | tuple):
-        return bool(X) and all(isinstance(path, str | os.PathLike) for path in X)
-    return isinstance(X, str | os.PathLike) or type(X).__module__ == "pyarrow._dataset"
+        named = bool(X) and all(isinstance(path, str | os.PathLike) for path in X)
+    else:
+        named = isinstance(X, str | os.PathLike) or modules[0] == "pyarrow._dataset"
+    return "files" if named else "memory"
+
+
+def _name_for(X: Any) -> str:
+    """Name of the backend that ``"auto"`` means."""
+    home = home_of(X)
+    if home == "files":
+        return next(_connected(), "local")
+    return "local" if home == "memory" else home
 
 
 def _connected() -> Iterator[str]:

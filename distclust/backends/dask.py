@@ -1,7 +1,7 @@
 """The Dask backend: partitions and results as futures of a distributed client.
 
-Everything is a task with its recipe on the scheduler, never scattered data, so Dask
-computes again by itself what a lost worker held. No other module imports dask.
+All are tasks, never scattered data, so Dask itself computes again what a lost worker
+held. No other module imports dask.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import dask.array as da
 import distributed
 import numpy as np
 from dask.sizeof import sizeof
+from dask.utils import funcname
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 from distributed.utils import CancelledError
@@ -51,8 +52,7 @@ class DaskBackend:
     Parameters
     ----------
     client : distributed.Client, optional
-        Client to use. Without it and `address`: the current client, else a cluster of our
-        own on the loopback interface.
+        Unless this or `address` is given: the current client, else a cluster of our own.
     address : str, optional
         Scheduler to connect to, for instance ``"tls://10.0.0.1:8786"``.
     workers : int, optional
@@ -91,10 +91,10 @@ class DaskBackend:
             self._started = started.pop_all()
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        """Load where the scheduler likes: the worker with least to do, or with the chunks.
+        """Load on the worker with least to do, or with the chunks.
 
-        It is not pinned. A task restricted to workers that have all died, even with
-        leave to run elsewhere, is never looked at again when others come instead.
+        Not pinned: a task restricted to workers that all died, even with leave to run
+        elsewhere, is never looked at again when others come instead.
         """
         return Handle(self._submit(load, *args))
 
@@ -170,22 +170,25 @@ class DaskBackend:
         return da.Array(graph, key, chunks=(chunks.lengths,), dtype=np.int32)
 
     def _submit(self, fn: Callable[..., Any], *args: Any) -> Future:
-        """Submit one task, whose key is its own although another may look the same."""
+        """Submit one task, alone in its group.
+
+        A group of many on few partitions looks like root tasks to the scheduler: it
+        sends those anywhere, and the resident partition after them.
+        """
         if self._client.status != "running":
             raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
+        key = (f"{funcname(fn)}-{uuid.uuid4().hex}", 0)
         # A recipe may hold an array: the scheduler has to keep it, to compute it again.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
-            return self._client.submit(fn, *map(native, args), pure=False)
+            return self._client.submit(fn, *map(native, args), key=key)
 
     def _chunks_of(self, collection: Any) -> list[Future]:
-        chunks: list[Future] = self._client.compute(list(np.ravel(collection.to_delayed())))
-        return chunks
+        return list(self._client.compute(list(np.ravel(collection.to_delayed()))))
 
     def _wait_for_workers(self, timeout: float) -> list[int]:
         """Return the threads of each worker to use."""
-        wanted = self._workers or 1
         try:
-            self._client.wait_for_workers(wanted, timeout)
+            self._client.wait_for_workers(wanted := self._workers or 1, timeout)
         except TimeoutError as error:
             raise ClusterTimeout(
                 f"{wanted} Dask workers were asked for, {len(self._client.nthreads())} came within "
@@ -231,7 +234,7 @@ def _connected(
 
 
 def _start_cluster(workers: int | None) -> distributed.LocalCluster:
-    """Start processes that run one call at a time, reachable from this machine only.
+    """Start processes for one call at a time each, that listen to this machine only.
 
     Stealing is off: a task that moves would pull its resident partition after it.
     """

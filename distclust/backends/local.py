@@ -39,7 +39,7 @@ class LocalBackend:
         self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        return Handle(self._pool.submit(load, *args))
+        return Handle(self._pool.submit(_apply, load, *args))
 
     def put(self, value: Any) -> Ref:
         return Ref(value)

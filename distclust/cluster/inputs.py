@@ -12,7 +12,6 @@ Ray Dataset                                       Ray Dataset with a ``label`` c
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from distclust.backends import home_of
 from distclust.data.arrays import ArraySource, as_table_array
 from distclust.data.blocks import Source
 from distclust.data.collections import CollectionSource
@@ -68,7 +68,7 @@ class Input:
 
 def is_in_memory(X: Any) -> bool:
     """Whether X is held by this process: an array, a table, a sequence of rows."""
-    return not _names_files(X) and not _is_source(X) and not _is_remote(X)
+    return home_of(X) == "memory" and not _is_source(X)
 
 
 def open_input(
@@ -92,7 +92,7 @@ def open_input(
     if is_in_memory(X):
         array = _array_source(estimator, X, sample_weight, reset=reset)
         return Input(source=array, in_memory=array.X)
-    if _is_remote(X):
+    if home_of(X) in ("dask", "ray"):
         rows = _collection_input(X, sample_weight, backend)
     else:
         known = None if reset else getattr(estimator, "feature_names_in_", None)
@@ -170,17 +170,5 @@ def _check_features(estimator: BaseEstimator, source: Source, *, reset: bool) ->
         )
 
 
-def _names_files(X: Any) -> bool:
-    if isinstance(X, list | tuple):
-        return bool(X) and all(isinstance(path, str | os.PathLike) for path in X)
-    return isinstance(X, str | os.PathLike) or type(X).__module__ == "pyarrow._dataset"
-
-
 def _is_source(X: Any) -> bool:
     return isinstance(X, Manifest) or (hasattr(X, "plan") and hasattr(X, "load"))
-
-
-def _is_remote(X: Any) -> bool:
-    """Whether X lives on a cluster, told without importing its library."""
-    modules = [cls.__module__ for cls in type(X).__mro__]
-    return any(name.split(".")[0] == "dask" or name.startswith("ray.data") for name in modules)

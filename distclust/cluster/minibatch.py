@@ -264,6 +264,7 @@ or callable, default="k-means||"
         where this one is.
         """
         model = super().to_sklearn()
+        model.cluster_centers_ = self.cluster_centers_.copy()  # it updates them in place
         model.n_steps_ = self.n_steps_
         model._counts = self._counts.astype(self.cluster_centers_.dtype)
         model._n_since_last_reassign = self._n_since_last_reassign

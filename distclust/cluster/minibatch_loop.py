@@ -78,11 +78,11 @@ class Pool:
         """What ticks are drawn from."""
         if not self._weighted:
             return Line(self.data.n_rows, None, {})
-        scale = self.data.rounding.weight_scale
-        lengths = sorted(self.shards.reduce(block_lengths, add, scale))
+        exponent = self.data.rounding.weight_exponent
+        lengths = sorted(self.shards.reduce(block_lengths, add, exponent))
         ends = list(accumulate(length for _, length in lengths))
         starts = dict(zip((row_start for row_start, _ in lengths), [0, *ends], strict=False))
-        return Line(ends[-1], scale, starts)
+        return Line(ends[-1], exponent, starts)
 
     @cached_property
     def _sent_line(self) -> Any:
@@ -216,7 +216,8 @@ def iterate(
     for step in range(1, stopping.n_steps + 1):
         began, before = time.monotonic(), state.centers
         inertia = take_step(pool, state, rng, reassignment_ratio=reassignment_ratio, say=say)
-        shift = float(((state.centers.astype(np.float64) - before) ** 2).sum())
+        with np.errstate(over="ignore"):  # squares of values above 1e154 honestly overflow
+            shift = float(((state.centers.astype(np.float64) - before) ** 2).sum())
         converged = stopping.converged(step, inertia, shift)
         pool.shards.session.emit(
             IterationDone(

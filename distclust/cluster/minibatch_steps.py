@@ -45,15 +45,15 @@ class Line(NamedTuple):
     Attributes
     ----------
     length : int
-    weight_scale : float or None
-        What weights are multiplied with before rounding; None if every row's length is 1.
+    weight_exponent : int or None
+        Weights are multiples of ``2**-weight_exponent``; None if every row's length is 1.
     starts : dict of int to int
         Where blocks start on the line, by their `row_start`; empty if lengths are 1, for
         then they start at their `row_start`.
     """
 
     length: int
-    weight_scale: float | None
+    weight_exponent: int | None
     starts: dict[int, int]
 
 
@@ -124,10 +124,10 @@ def rows_at(partition: Partition, line: Line, ticks: I64) -> Pieces:
     return [(first, Block(rows, 0).dense().X) for first, rows in hits]
 
 
-def block_lengths(partition: Partition, weight_scale: float) -> list[tuple[int, int]]:
+def block_lengths(partition: Partition, weight_exponent: int) -> list[tuple[int, int]]:
     """Measure blocks of weighted rows: (`row_start`, length) of each."""
     return [
-        (block.row_start, int(_ends(partition, block, weight_scale)[-1]))
+        (block.row_start, int(_ends(partition, block, weight_exponent)[-1]))
         for block in partition.blocks
         if block.n_rows
     ]
@@ -138,25 +138,25 @@ def _hit(partition: Partition, line: Line, ticks: I64) -> Iterator[tuple[int, An
     for block in partition.blocks:
         if block.n_rows == 0:
             continue
-        if line.weight_scale is None:
+        if line.weight_exponent is None:
             start, length = block.row_start, block.n_rows
         else:
-            ends = _ends(partition, block, line.weight_scale)
+            ends = _ends(partition, block, line.weight_exponent)
             start, length = line.starts[block.row_start], int(ends[-1])
         first, last = np.searchsorted(ticks, (start, start + length))
         if first < last:
             within = ticks[first:last] - start
-            if line.weight_scale is not None:
+            if line.weight_exponent is not None:
                 within = np.searchsorted(ends, within, side="right")
             yield int(first), block.X[within]
 
 
-def _ends(partition: Partition, block: Block, weight_scale: float) -> I64:
+def _ends(partition: Partition, block: Block, weight_exponent: int) -> I64:
     """Return where each row of a weighted block ends, from the block's start; remembered."""
-    key = f"ends-{block.row_start}-{weight_scale}"
+    key = f"ends-{block.row_start}-{weight_exponent}"
     known: I64 | None = partition.cache.get(key)
     if known is None:
         assert block.weights is not None
-        lengths = np.rint(block.weights * weight_scale).astype(np.int64)
+        lengths = np.rint(np.ldexp(block.weights, weight_exponent)).astype(np.int64)
         known = partition.cache[key] = np.cumsum(lengths)
     return known

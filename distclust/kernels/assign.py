@@ -82,10 +82,12 @@ def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
     # Twice (two centers are compared) the error of a score, with a little to spare; the
     # last part of each is the canonical distance's own error, halved like the score.
     spare = 2.02
+    with np.errstate(over="ignore"):  # an infinite score leaves the decision to the exact kernel
+        product, half_norms = seen.astype(centers.dtype), (sq_norms / 2).astype(centers.dtype)
     return CenterTable(
         exact,
-        seen.astype(centers.dtype),
-        (sq_norms / 2).astype(centers.dtype),
+        product,
+        half_norms,
         frame.offset,
         frame.scale,
         spare * (d + 6) * unit * reach,

@@ -27,7 +27,7 @@ def _fill(seed, stage, row_start, out):  # type: ignore[no-untyped-def]
     key = _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(stage) * _GOLDEN)
     for i in range(out.shape[0]):
         z = _mix(_mix(key + np.uint64(row_start + i) * _GOLDEN) + _GOLDEN)
-        out[i] = (np.float64(z >> np.uint64(11)) + 0.5) * 2.0**-53
+        out[i] = (np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
 def keyed_uniform(seed: int, stage: int, row_start: int, n_rows: int) -> npt.NDArray[np.float64]:

@@ -122,7 +122,7 @@ def lloyd_step(
         X,
         np.empty(0, dtype=np.float64) if weights is None else weights,
         table,
-        (rounding.offset, rounding.scale, rounding.weight_scale),
+        rounding.grid,
         tile_rows(len(table.exact)),
         drift,
         memory,
@@ -136,17 +136,16 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
     n, d = X.shape
     stats = ClusterStats.empty(n, d)
     given = np.empty(0, dtype=np.float64) if weights is None else weights
-    grid = (rounding.offset, rounding.scale, rounding.weight_scale)
     term = np.empty(d, dtype=np.float64)
     for i in range(n):
-        _move_row(X, i, given, grid, term, -1, i, stats)
+        _move_row(X, i, given, rounding.grid, term, -1, i, stats)
     return stats.sums, stats.weights
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _move_row(X, row, weights, grid, term, old, new, stats):  # type: ignore[no-untyped-def]
     """Add a row to cluster new and, if old is one, take it from there."""
-    offset, scale, weight_scale = grid
+    offset, scale, weight_unit, weight_scale = grid
     x, bits = X[row], term.view(np.int64)
     d = x.shape[0]
     weight = np.int64(1)
@@ -154,7 +153,7 @@ def _move_row(X, row, weights, grid, term, old, new, stats):  # type: ignore[no-
         for j in range(d):
             term[j] = (np.float64(x[j]) - offset[j]) * scale[j] + MAGIC
     else:
-        w = weights[row]
+        w = weights[row] * weight_unit
         weight = np.int64(np.rint(w * weight_scale))
         for j in range(d):
             term[j] = (np.float64(x[j]) - offset[j]) * scale[j] * w + MAGIC

@@ -35,7 +35,8 @@ MAGIC = 1.5 * 2.0**52  # added to |v| < 2**51, it leaves rint(v) in the low bits
 MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
 _ROUNDED_BITS = 51
 _SUM_BITS = 62
-_MAX_EXPONENT = 1000  # keeps every power of two, and its inverse, a normal double
+_MAX_EXPONENT = 1000  # keeps products of a scale, and its inverse, normal doubles
+_MAX_TERM_EXPONENT = 1022  # the same for a scale by itself
 
 
 class Extremes(NamedTuple):
@@ -73,25 +74,42 @@ class FixedPoint(NamedTuple):
     offset: F64  # (n_features,)
     exponents: I64  # (n_features,): terms are multiples of 2**-exponent
     weight_exponent: int  # weights are multiples of 2**-weight_exponent
+    weight_shift: int  # 2**weight_shift brings the greatest weight into [1/2, 1)
 
     @classmethod
     def around(cls, offset: F64, found: Extremes, *, weighted: bool) -> FixedPoint:
         """Choose the finest exponents that no sum over `found.n_rows` rows overflows."""
         bits = min(_ROUNDED_BITS, _SUM_BITS - int(found.n_rows).bit_length())
-        reach = np.maximum(found.high - offset, offset - found.low) * found.max_weight
-        exponents = np.minimum(bits - np.frexp(reach)[1], _MAX_EXPONENT).astype(np.int64)
-        weight_exponent = bits - int(np.frexp(found.max_weight)[1]) if weighted else 0
-        return cls(offset, exponents, min(weight_exponent, _MAX_EXPONENT))
+        reach = np.maximum(found.high - offset, offset - found.low)
+        row_exponents = np.minimum(bits - np.frexp(reach)[1], _MAX_TERM_EXPONENT).astype(np.int64)
+        if not weighted:
+            return cls(offset, row_exponents, 0, 0)
+        shift = min(-int(np.frexp(found.max_weight)[1]), _MAX_TERM_EXPONENT)
+        return cls(offset, row_exponents + shift, bits + shift, shift)
 
     @property
-    def scale(self) -> F64:
-        """What terms are multiplied with before rounding, (n_features,)."""
-        return np.ldexp(1.0, self.exponents)
+    def grid(self) -> tuple[F64, F64, float, float]:
+        """Return what kernels compute with: offset, row scale, weight unit, weight scale.
+
+        With ``v = w * unit``, a term is ``rint((x - offset) * row_scale * v)`` and a weight
+        ``rint(v * weight_scale)``; no intermediate leaves the range of doubles.
+        """
+        return (
+            self.offset,
+            np.ldexp(1.0, self.exponents - self.weight_shift),
+            float(np.ldexp(1.0, self.weight_shift)),
+            float(np.ldexp(1.0, self.weight_exponent - self.weight_shift)),
+        )
 
     @property
     def weight_scale(self) -> float:
         """What weights are multiplied with before rounding."""
         return float(np.ldexp(1.0, self.weight_exponent))
+
+    def rounded_weights(self, weights: F64) -> I64:
+        """Round weights, as kernels do."""
+        rounded: I64 = np.rint(np.ldexp(weights, self.weight_exponent)).astype(np.int64)
+        return rounded
 
     def sums(self, rounded: I64) -> F64:
         """Turn integer sums of shape (..., n_features) back into real ones."""
@@ -165,8 +183,8 @@ class Frame(NamedTuple):
         """Look from the middle of the centers: where no statistics of the rows are at hand."""
         exact = centers.astype(np.float64)
         offset = (exact.min(axis=0) / 2 + exact.max(axis=0) / 2).astype(centers.dtype)
-        reach = float(np.abs(exact).max()) * 2 * float(np.sqrt(centers.shape[1]))
-        return cls.around(offset.astype(np.float64), reach)
+        spread = float(np.abs(exact - offset).max())
+        return cls.around(offset.astype(np.float64), spread * 2 * float(np.sqrt(exact.shape[1])))
 
 
 def moments(X: npt.NDArray[np.floating], weights: F64 | None, scale: MomentScale) -> Moments:

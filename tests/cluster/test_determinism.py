@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -81,12 +82,13 @@ def test_fitting_twice_gives_the_same() -> None:
 @pytest.mark.parametrize("n", [3000, N_MANY])
 def test_losses_anywhere_in_a_fit(fault: Fault, n: int) -> None:
     """Each partition is lost at another moment: in statistics, seeding, iterations, labelling."""
-    script = {(partition, 1 + 2 * partition): fault for partition in range(12)}
+    moments = {partition: 1 + partition for partition in range(8)}
+    script = {moment: fault for moment in moments.items()}
     with ScriptedBackend(LocalBackend(workers=2), script) as backend:
         model = KMeans(backend=backend, n_partitions=12, **PARAMS)
         model.fit(blobs(n), sample_weight=row_weights(n))
         if fault is not Fault.DUPLICATE:
-            assert len(backend.places) == 24
+            assert Counter(backend.places) == {i: 2 if i in moments else 1 for i in range(12)}
     assert digest(model) == expected("float64", True, n)
 
 
@@ -153,6 +155,7 @@ def test_a_worker_killed_mid_fit(cluster: Any, when: Any) -> None:
     model = fit_with(cluster, killer, X, weights, n_partitions=7, **PARAMS)
     assert killer.killed
     assert center_digest(model) == center_digest(unfaulted)
-    np.testing.assert_array_equal(model.predict(X), unfaulted.predict(X))
+    labels = [fitted.set_params(backend="local").predict(X) for fitted in (model, unfaulted)]
+    np.testing.assert_array_equal(*labels)
     if cluster.name == "ray":  # Dask may repeat a lost task by itself
         assert any(isinstance(event, CallRetried) for event in killer.events)

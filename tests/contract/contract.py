@@ -112,7 +112,6 @@ class BackendContract:
     """Subclasses define the fixtures `backend` (ready to use) and `name`."""
 
     name: str
-    large = 1_000_000  # rows of a partition that is worth keeping where it is
 
     def test_says_what_it_is(self, backend: Backend) -> None:
         assert backend.name == self.name
@@ -135,7 +134,7 @@ class BackendContract:
         assert [backend.fetch(backend.call(remember, at)) for _ in range(3)] == [1, 2, 3]
 
     def test_resident_does_not_move(self, backend: Backend) -> None:
-        handles = [backend.place(load_range, 0, self.large) for _ in range(4)]
+        handles = [backend.place(load_range, 0, 1_000) for _ in range(4)]
         first = [backend.fetch(backend.call(address_of, at)) for at in handles]
         for _ in range(3):
             calls = [backend.call(address_of, at) for at in handles for _ in "abcd"]

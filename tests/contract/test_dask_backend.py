@@ -15,7 +15,6 @@ distributed = pytest.importorskip("distributed")
 
 class TestDaskBackend(BackendContract):
     name = "dask"
-    large = 8_000_000  # the scheduler of another may copy what is cheaper to copy than to await
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -49,10 +48,10 @@ def test_threads_of_the_workers_are_shared_out(dask_cluster: str) -> None:
 
 
 def test_own_cluster_is_on_loopback_and_goes_with_the_backend() -> None:
-    with connect("dask", workers=1) as backend:
+    with connect("dask", workers=2) as backend:
+        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
         address = distributed.default_client().scheduler.address
         assert address.startswith("tcp://127.0.0.1:")
-        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
     with pytest.raises(ValueError, match="No client"):
         distributed.default_client()
     with pytest.raises(ClusterTimeout, match="no Dask scheduler answered"):

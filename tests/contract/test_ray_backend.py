@@ -52,7 +52,9 @@ def test_demand_that_does_not_fit(ray_cluster: str) -> None:
 
 
 def test_ray_data_gets_the_cpus_of_an_idle_pool(ray_cluster: str) -> None:
-    X = ray.data.range(10, override_num_blocks=2).map_batches(dict)  # needs a CPU to run
+    X = ray.data.range(10, override_num_blocks=2).map_batches(
+        lambda rows: rows
+    )  # needs a CPU to run
     with connect("ray", workers=2) as backend:
         source = CollectionSource(backend.adopt(X))
         handles = [backend.place(source.load, *args) for args in source.plan(2)]
@@ -98,7 +100,7 @@ with connect("ray", workers=1) as backend:
     at = backend.place(int, 3)
     assert backend.fetch(backend.call(pow, at, 2)) == 9
     env = backend.fetch(backend.call(getattr, backend.place(__import__, "os"), "environ"))
-    assert env["NUMBA_CACHE_DIR"] and env["OMP_NUM_THREADS"] == "1"
+    assert env["OMP_NUM_THREADS"] == "1"
 assert not ray.is_initialized()
 left = {name: os.environ[name] for name in os.environ if name.startswith("RAY_")}
 assert left == imported, (left, imported)

@@ -38,9 +38,7 @@ ITERATION = IterationDone(
         (LateReply(partition=2, attempt=1), "WARNING", "LateReply(partition=2, attempt=1)"),
     ],
 )
-def test_log_lines(
-    event: Event, level: str, line: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_lines(event: Event, level: str, line: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="distclust"):
         LogLines()(event)
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [

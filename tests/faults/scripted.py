@@ -10,10 +10,9 @@
     }
     backend = ScriptedBackend(LocalBackend(workers=2), script)
 
-Partitions are numbered as they are first placed. Placing the same recipe again is the
-next life of the same partition. Attempts are counted a function and partition: calls
-that run the same function on the same partition are attempts 1, 2, 3, … (a new fit, or
-the next iteration, goes on counting).
+Partitions are numbered as they are first placed; placing the same recipe again is the
+next life of the same partition. Attempts are the calls made on a partition, in any of
+its lives and of any function: without faults, the third iteration is attempt 3.
 """
 
 from __future__ import annotations

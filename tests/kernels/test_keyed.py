@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,7 +54,7 @@ def test_cutting_rows_into_partitions_changes_nothing(
     bounds = [0, *sorted(min(cut, n_rows) for cut in cuts), n_rows]
     parts = [
         keyed_uniform(seed, stage, start + low, high - low)
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in itertools.pairwise(bounds)
     ]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 

@@ -41,9 +41,7 @@ class Walk:
         table = center_table(centers, self.frame)
         drift = Drift.between(self.table or table, table)
         stats = self.stats or ClusterStats.empty(*centers.shape)
-        seen = lloyd_step(
-            self.X, self.weights, table, self.rounding, drift, self.memory, stats
-        )
+        seen = lloyd_step(self.X, self.weights, table, self.rounding, drift, self.memory, stats)
         self.seen += seen
         self.table, self.stats = table, stats
         return ClusterStats(stats.sums.copy(), stats.weights.copy())
@@ -108,9 +106,11 @@ def test_any_split_and_merge_order_gives_the_same_bits(dtype: type, weighted: bo
         cuts = np.sort(rng.integers(0, len(X), n_parts - 1))
         parts = []
         for rows in np.split(np.arange(len(X)), cuts):
-            part = Walk(X[rows], None if given_weights is None else weights[rows], frame) if len(
-                rows
-            ) else None
+            part = (
+                Walk(X[rows], None if given_weights is None else weights[rows], frame)
+                if len(rows)
+                else None
+            )
             if part is not None:
                 part.rounding = rounding
                 parts.append(part.step(X[:6].copy()))
