@@ -55,6 +55,7 @@ def test_exported_names_are_pinned() -> None:
         "DataError",
         "DistclustError",
         "KMeans",
+    "MiniBatchKMeans",
         "ModelError",
         "TaskFailed",
         "WorkerLost",

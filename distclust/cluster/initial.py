@@ -6,20 +6,13 @@ How rows are chosen is `distclust.cluster.seeding`.
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_array
 
-from distclust.cluster.seeding import Drawn, all_rows, merge_drawn
-from distclust.data.arrays import ArraySource
-from distclust.engine.shards import Shards
-
-__all__ = ["FEW_ROWS", "checked_centers", "count_runs", "distinct_rows", "gather_rows"]
-
-FEW_ROWS = 8192  # so few are brought to the driver
+__all__ = ["checked_centers", "count_runs"]
 
 Rows = npt.NDArray[Any]
 
@@ -67,23 +60,3 @@ def count_runs(init: Any, n_init: str | int, *, auto: int, name: str) -> int:
         )
         return 1
     return int(n_init)
-
-
-def gather_rows(shards: Shards) -> Drawn:
-    """Bring all rows and their weights to this process, in row order."""
-    gathered: Drawn = shards.reduce(all_rows, partial(merge_drawn, None))
-    return gathered
-
-
-def distinct_rows(rows: Rows, weights: npt.NDArray[np.float64]) -> ArraySource:
-    """Merge equal rows, adding their weights, and sort them; drop those of weight zero.
-
-    What is made of these depends neither on the order of the rows nor on whether a row
-    is repeated or weighs more.
-    """
-    distinct, which = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)
-    totals = np.zeros(len(distinct))
-    np.add.at(totals, which, weights)  # in row order
-    if totals.any():
-        distinct, totals = distinct[totals > 0], totals[totals > 0]
-    return ArraySource(np.ascontiguousarray(distinct), totals)

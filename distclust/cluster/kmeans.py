@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
+from distclust.cluster.initial import checked_centers, count_runs
 from distclust.cluster.inputs import Input, open_input
 from distclust.cluster.lloyd import LloydResult, lloyd
 from distclust.cluster.seeding import kmeans_parallel, kmeans_plusplus, random_rows
@@ -231,15 +232,7 @@ or callable, default="k-means||"
             if rows.in_memory is None:
                 raise ConfigError("init is a callable, which needs X in memory; pass an array")
             init = init(rows.in_memory, self.n_clusters, random_state=check_random_state(seed))
-        centers: npt.NDArray[Any] = check_array(init, dtype=data.dtype, copy=True, order="C")
-        expected = {"clusters": self.n_clusters, "features of the data": rows.source.n_features}
-        for size, (what, wanted) in zip(centers.shape, expected.items(), strict=True):
-            if size != wanted:
-                raise ValueError(
-                    f"The shape of the initial centers {centers.shape} does not match the "
-                    f"number of {what} {wanted}."
-                )
-        return centers
+        return checked_centers(init, self.n_clusters, rows.source.n_features, data.dtype)
 
     def _runs(self) -> int:
         if self.algorithm == "elkan" and self.n_clusters == 1:
@@ -248,18 +241,7 @@ or callable, default="k-means||"
                 RuntimeWarning,
                 stacklevel=5,
             )
-        is_array = not isinstance(self.init, str) and not callable(self.init)
-        if self.n_init == "auto":
-            return 10 if callable(self.init) or (not is_array and self.init == "random") else 1
-        if is_array and self.n_init != 1:
-            warnings.warn(
-                "Explicit initial center position passed: performing only one init in "
-                f"{type(self).__name__} instead of n_init={self.n_init}.",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            return 1
-        return int(self.n_init)
+        return count_runs(self.init, self.n_init, auto=10, name=type(self).__name__)
 
     def _warn_of_missing_clusters(self) -> None:
         distinct = int((self.cluster_sizes_ > 0).sum())

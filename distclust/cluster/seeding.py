@@ -29,7 +29,14 @@ from distclust.kernels.exact_sum import exact_sum, exact_value
 from distclust.kernels.keyed import keyed_uniform
 from distclust.kernels.scaling import Frame
 
-__all__ = ["kmeans_parallel", "kmeans_plusplus", "random_rows"]
+__all__ = [
+    "FEW_ROWS",
+    "distinct_rows",
+    "gather_rows",
+    "kmeans_parallel",
+    "kmeans_plusplus",
+    "random_rows",
+]
 
 ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
@@ -125,26 +132,38 @@ def kmeans_plusplus(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
 
 
 def _plusplus_of_all(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
-    everything: Drawn = shards.reduce(all_rows, partial(merge_drawn, None))
-    return _best_of_candidates(everything.rows, everything.weights, k, data, seed, iterate=False)
+    rows = gather_rows(shards)
+    return _best_of_candidates(rows.rows, rows.weights, k, data, seed, iterate=False)
+
+
+def gather_rows(shards: Shards) -> Drawn:
+    """Bring all rows and their weights to this process, in row order."""
+    gathered: Drawn = shards.reduce(all_rows, partial(merge_drawn, None))
+    return gathered
+
+
+def distinct_rows(rows: Rows, weights: F64) -> ArraySource:
+    """Merge equal rows, adding their weights exactly, and sort them; drop those of weight zero.
+
+    What is made of these depends neither on the order of the rows nor on whether a row
+    is repeated or weighs more.
+    """
+    distinct, which = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)
+    totals = np.array([exact_value(total) for total in _sum_by(which, weights, len(distinct))])
+    if totals.any():
+        distinct, totals = distinct[totals > 0], totals[totals > 0]
+    return ArraySource(np.ascontiguousarray(distinct), totals)
 
 
 def _best_of_candidates(
     rows: Rows, weights: F64, k: int, data: DataStats, seed: int, *, iterate: bool
 ) -> Rows:
-    """Run k-means++, and where asked a few Lloyd steps, on weighted candidates in this process.
-
-    Equal candidates are merged and all are sorted: with few rows the outcome depends on
-    the rows and their total weights alone, neither on their order nor on whether a row
-    is repeated or weighs more.
-    """
-    distinct, which = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)
-    totals = np.array([exact_value(total) for total in _sum_by(which, weights, len(distinct))])
-    distinct, totals = distinct[totals > 0], totals[totals > 0]
-    if len(distinct) <= k:
-        return np.resize(distinct, (k, distinct.shape[1]))
+    """Run k-means++, and where asked a few Lloyd steps, on weighted candidates in this process."""
+    candidates = distinct_rows(rows, weights)
+    if candidates.n_rows <= k:
+        return np.resize(candidates.X, (k, candidates.n_features))
     with LocalBackend(workers=1) as backend:
-        shards = Session(backend).shard(ArraySource(np.ascontiguousarray(distinct), totals), 1)
+        shards = Session(backend).shard(candidates, 1)
         centers = _greedy(shards, k, data, seed)
         if not iterate:
             return centers

@@ -70,9 +70,7 @@ class OutputDir:
         Where workers write attempt files.
     """
 
-    def __init__(
-        self, path: PathLike, overwrite: bool = False, *, run: str | None = None
-    ) -> None:
+    def __init__(self, path: PathLike, overwrite: bool = False, *, run: str | None = None) -> None:
         self.run = run or uuid.uuid4().hex
         if not RUN_NAME.fullmatch(self.run):
             raise ConfigError(f"run {self.run!r} should be 8 to 64 letters, digits, - or _")

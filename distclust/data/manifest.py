@@ -182,9 +182,7 @@ def open_manifest(
         dtype=dtype,
     )
     for footer in footers[1:]:
-        check_file(
-            footer.file.path, footer.schema, selection, (first.file.path, first.schema)
-        )
+        check_file(footer.file.path, footer.schema, selection, (first.file.path, first.schema))
     _check_not_empty(footers)
     if selection.n_features == 0:
         selection = replace(selection, n_features=_vector_length(footers, selection.vector))
@@ -290,9 +288,7 @@ def _partition_values(
 ) -> list[PartitionValues]:
     names = [name for name, _ in selection.partition_types]
     numeric = {*selection.columns, selection.weight}
-    rows = [
-        tuple((name, hive_values[name][i]) for name in names) for i in range(len(footers))
-    ]
+    rows = [tuple((name, hive_values[name][i]) for name in names) for i in range(len(footers))]
     for footer, row in zip(footers, rows, strict=True):
         for name, value in row:
             number = float("nan") if value is None or name not in numeric else float(value)

@@ -114,9 +114,7 @@ def _open_pieces(pieces: Iterable[Piece]) -> Iterator[tuple[Any, Piece]]:
                 yield parquet, piece
 
 
-def _stream(
-    parquet: Any, piece: Piece, names: tuple[str, ...], batch_nbytes: int
-) -> Iterator[Any]:
+def _stream(parquet: Any, piece: Piece, names: tuple[str, ...], batch_nbytes: int) -> Iterator[Any]:
     """Yield a piece's rows as record batches, without holding its row group."""
     _check_unchanged(parquet, piece, names)
     schema = pa.schema([parquet.schema_arrow.field(name) for name in names])
@@ -202,9 +200,7 @@ def _check_unchanged(parquet: Any, piece: Piece, names: tuple[str, ...]) -> None
         )
 
 
-def _empty(
-    selection: Selection, n_rows: int
-) -> tuple[FloatArray, npt.NDArray[np.float64] | None]:
+def _empty(selection: Selection, n_rows: int) -> tuple[FloatArray, npt.NDArray[np.float64] | None]:
     return selection.empty(n_rows), np.empty(n_rows) if selection.weight else None
 
 

@@ -279,10 +279,10 @@ def test_ray_dataset(
         np.testing.assert_array_equal(fitted.cluster_centers_, model.cluster_centers_)
         assert fitted.inertia_ == model.inertia_
         assert fitted.feature_names_in_.tolist() == NAMES
-        labelled = fitted.labels_.to_pandas()
-        assert labelled.columns.tolist() == [*NAMES, "label"]
+        labelled = pa.Table.from_pylist(fitted.labels_.take_all())
+        assert labelled.column_names == [*NAMES, "label"]
         np.testing.assert_array_equal(labelled["label"], model.labels_)
-        np.testing.assert_array_equal(labelled[NAMES], X)
+        np.testing.assert_array_equal(np.column_stack([labelled[name] for name in NAMES]), X)
         swapped = ray.data.from_arrow([table.select(NAMES[::-1]) for table in ray_tables])
         with pytest.raises(ValueError, match="feature names should match"):
             fitted.predict(swapped)

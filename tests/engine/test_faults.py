@@ -73,7 +73,7 @@ def test_repeated_loss_ends_with_the_error(n: int) -> None:
     heard = Heard()
     script: Script = {(1, attempt): Fault.LOSE_BEFORE for attempt in (1, 2, 3)}
     with Watched(script) as backend:
-        with pytest.raises(WorkerLost, match="Fault.LOSE_BEFORE"):
+        with pytest.raises(WorkerLost, match=r"Fault\.LOSE_BEFORE"):
             shards_of(backend, n, heard, max_attempts=3).reduce(as_set, joined)
         assert [step for step in backend.calls if step[0] == 1] == [(1, 1), (1, 2), (1, 3)]
     assert [event.attempt for event in heard.of(CallRetried)] == [2, 3]
@@ -208,9 +208,11 @@ def test_a_worker_lost_meanwhile_does_not_hide_the_error() -> None:
     def fn(resident: int) -> list[int]:
         return Bad(1)(gate(resident))
 
-    with ThenOpens(gate, {(0, 1): Fault.LOSE_AFTER}) as backend:
-        with pytest.raises(DataError, match=r"part-1\.parquet: NaN"):
-            shards_of(backend, 2).gather(fn)
+    with (
+        ThenOpens(gate, {(0, 1): Fault.LOSE_AFTER}) as backend,
+        pytest.raises(DataError, match=r"part-1\.parquet: NaN"),
+    ):
+        shards_of(backend, 2).gather(fn)
 
 
 def test_the_shards_work_after_an_error() -> None:

@@ -58,7 +58,7 @@ def test_fixed_point_by_hand() -> None:
     rounding = FixedPoint.around(np.array([0.0]), found, weighted=False)
     assert rounding.exponents.tolist() == [49]
     assert rounding.weight_exponent == 0
-    assert rounding.scale.tolist() == [2.0**49]
+    assert rounding.grid[1].tolist() == [2.0**49]
     sums, totals = rounded_rows(np.array([[3.5], [-0.75]]), None, rounding)
     assert sums.tolist() == [[7 * 2**48], [-3 * 2**47]]
     assert totals.tolist() == [1, 1]
@@ -68,7 +68,7 @@ def test_fixed_point_by_hand() -> None:
 def test_fixed_point_with_weights_by_hand() -> None:
     found = Extremes(np.array([0.0]), np.array([2.0]), 3.0, 2)
     rounding = FixedPoint.around(np.array([1.0]), found, weighted=True)
-    assert (rounding.exponents.tolist(), rounding.weight_exponent) == ([49], 49)
+    assert (rounding.exponents.tolist(), rounding.weight_exponent) == ([48], 49)
     sums, totals = rounded_rows(np.array([[2.0], [0.0]]), np.array([3.0, 0.5]), rounding)
     assert rounding.sums(sums).tolist() == [[3.0], [-0.5]]
     assert rounding.weights(totals).tolist() == [3.0, 0.5]
