@@ -14,7 +14,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Self
+from typing import Any
 
 import dask
 import dask.array as da
@@ -46,7 +46,7 @@ LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClo
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
-class DaskBackend:
+class DaskBackend(contextlib.AbstractContextManager["DaskBackend"]):
     """Workers of a Dask cluster.
 
     Parameters
@@ -132,9 +132,6 @@ class DaskBackend:
 
     def close(self) -> None:
         self._started.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
@@ -238,13 +235,16 @@ def _start_cluster(workers: int | None) -> distributed.LocalCluster:
 
     Stealing is off: a task that moves would pull its resident partition after it.
     """
-    with dask.config.set({"distributed.scheduler.work-stealing": False}):
-        return distributed.LocalCluster(
-            n_workers=workers or len(os.sched_getaffinity(0)),
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
-            env=worker_environment(),
-        )
+    try:
+        with dask.config.set({"distributed.scheduler.work-stealing": False}):
+            return distributed.LocalCluster(
+                n_workers=workers or len(os.sched_getaffinity(0)),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+                env=worker_environment(),
+            )
+    except RuntimeError as error:
+        remedy = "a script has to connect under `if __name__ == '__main__':`"
+        raise ClusterError(f"Dask's worker processes did not start; {remedy}") from error

@@ -101,16 +101,6 @@ class FixedPoint(NamedTuple):
             float(np.ldexp(1.0, self.weight_exponent - self.weight_shift)),
         )
 
-    @property
-    def weight_scale(self) -> float:
-        """What weights are multiplied with before rounding."""
-        return float(np.ldexp(1.0, self.weight_exponent))
-
-    def rounded_weights(self, weights: F64) -> I64:
-        """Round weights, as kernels do."""
-        rounded: I64 = np.rint(np.ldexp(weights, self.weight_exponent)).astype(np.int64)
-        return rounded
-
     def sums(self, rounded: I64) -> F64:
         """Turn integer sums of shape (..., n_features) back into real ones."""
         return np.ldexp(rounded.astype(np.float64), -self.exponents)
