@@ -83,7 +83,10 @@ def read_model(path: str | os.PathLike[str]) -> StoredModel:
             raise ModelError(f"{directory / 'model.json'}: {name!r} is no name of an array")
         if not file.is_file() or _sha256(file) != sha256:
             raise ModelError(f"{file} is missing or is not the file that was saved; save again")
-        arrays[name] = np.load(file, allow_pickle=False)
+        try:
+            arrays[name] = np.load(file, allow_pickle=False)
+        except ValueError as error:
+            raise ModelError(f"{file} is not an array of numbers: {error}") from error
     return StoredModel(
         kind=description["kind"],
         params=description["params"],
@@ -102,15 +105,16 @@ def _read_description(file: Path) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text())
         version = description["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{file} is not a model description: {error!r}") from error
     if version != SCHEMA_VERSION:
         raise ModelError(
             f"{file} has schema version {version}, this distclust reads {SCHEMA_VERSION}"
         )
-    missing = {"kind", "params", "scalars", "arrays"} - description.keys()
-    if missing:
-        raise ModelError(f"{file} lacks {sorted(missing)}")
+    shape = {"kind": str, "params": dict, "scalars": dict, "arrays": dict}
+    lacking = [name for name, kind in shape.items() if not isinstance(description.get(name), kind)]
+    if lacking:
+        raise ModelError(f"{file} lacks {lacking}, or they are of the wrong type")
     return dict(description)
 
 

@@ -55,7 +55,7 @@ def test_exported_names_are_pinned() -> None:
         "DataError",
         "DistclustError",
         "KMeans",
-    "MiniBatchKMeans",
+        "MiniBatchKMeans",
         "ModelError",
         "TaskFailed",
         "WorkerLost",

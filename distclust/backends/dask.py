@@ -28,6 +28,7 @@ from distributed.utils import CancelledError
 
 from distclust.backends import native, worker_environment
 from distclust.backends.address import refuse_strangers
+from distclust.backends.connection import Connection
 from distclust.data.collections import Chunks, Piece, describe, labels_of
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import (
@@ -46,7 +47,7 @@ LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClo
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
-class DaskBackend(contextlib.AbstractContextManager["DaskBackend"]):
+class DaskBackend(Connection):
     """Workers of a Dask cluster.
 
     Parameters
@@ -132,9 +133,6 @@ class DaskBackend(contextlib.AbstractContextManager["DaskBackend"]):
 
     def close(self) -> None:
         self._started.close()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def adopt(
         self,

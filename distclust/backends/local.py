@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Self
+from typing import Any
 
+from distclust.backends.connection import Connection
 from distclust.engine.protocol import Handle, Ref
 from distclust.errors import ConfigError, DistclustError, TaskFailed
 
 __all__ = ["LocalBackend"]
 
 
-class LocalBackend:
+class LocalBackend(Connection):
     """Threads of this process.
 
     Parameters
@@ -66,12 +67,6 @@ class LocalBackend:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 def _apply(fn: Callable[..., Any], *args: Any) -> Any:

@@ -14,13 +14,14 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import ray
 import ray.exceptions as rex
 
 from distclust.backends import native
 from distclust.backends.address import knock, refuse_strangers
+from distclust.backends.connection import Connection
 from distclust.backends.ray_pool import (
     Pool,
     Slot,
@@ -56,7 +57,7 @@ class Resident:
     loaded: Any
 
 
-class RayBackend:
+class RayBackend(Connection):
     """Actors of a Ray cluster.
 
     Parameters
@@ -145,12 +146,6 @@ class RayBackend:
     def close(self) -> None:
         self._started.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
     def adopt(
         self,
         X: Any,
@@ -178,7 +173,7 @@ class RayBackend:
             for ref, (part, index) in zip(chunks.refs, pieces, strict=True)
         ]
         ray.wait(tables, num_returns=len(tables), fetch_local=False)
-        self._pool.stop_if_idle()  # Ray Data needs CPUs to run with
+        self._pool.stop()  # Ray Data needs CPUs to run with; residents can be placed again
         return ray.data.from_arrow_refs(tables)
 
     def _translated(self, error: rex.RayError) -> DistclustError:

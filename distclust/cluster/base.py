@@ -7,6 +7,7 @@ be done with them afterwards, on any input and backend.
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -38,7 +40,7 @@ from distclust.cluster.steps import (
 from distclust.data.blocks import Source
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
-from distclust.errors import ConfigError
+from distclust.errors import ConfigError, ModelError
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.scaling import Frame
 from distclust.model import StoredModel, write_model
@@ -105,8 +107,10 @@ class CenterEstimator(
         """Return the negative inertia of X."""
         with self._fitted_input(X, sample_weight) as (backend, rows):
             shards = self._shard(Session(backend), rows.source)
-            found = self._labelling(shards, self._centers(rows.source), keep_labels=False)
-            return -exact_value(found.inertia)
+            centers = self._centers(rows.source)
+            frame = Frame.of_centers(centers)
+            found = self._labelling(shards, centers, frame, keep_labels=False)
+            return -frame.in_data_units(exact_value(found.inertia))
 
     def scorer(self, columns: Sequence[str] = ("label",)) -> CenterScorer:
         """Return a small picklable function that computes output columns of a `Block`.
@@ -152,6 +156,7 @@ class CenterEstimator(
         params = dict(stored.params)
         if "init" in arrays:
             params["init"] = arrays.pop("init")
+        cls._check_stored(params, {**scalars, **arrays})
         model = cls(**params)
         names = scalars.pop("feature_names_in_")
         if names:
@@ -160,6 +165,23 @@ class CenterEstimator(
             setattr(model, name, value)
         model._n_features_out = len(model.cluster_centers_)
         return model
+
+    @classmethod
+    def _check_stored(cls, params: dict[str, Any], fitted: dict[str, Any]) -> None:
+        """Refuse what `save` does not write, before it becomes an attribute."""
+        known = {*cls._saved_arrays, *cls._saved_scalars, "n_features_in_", "feature_names_in_"}
+        unknown = {*params} - {*cls._get_param_names()} | {*fitted} - known
+        needed = {"cluster_centers_", "n_features_in_", "feature_names_in_"} - {*fitted}
+        if unknown or needed:
+            raise ModelError(
+                f"not a {cls.__name__} as it was saved: "
+                f"unknown {sorted(unknown)}, missing {sorted(needed)}"
+            )
+
+    def __getstate__(self) -> Any:
+        """Leave a connected backend behind: it means nothing to another process."""
+        state: dict[str, Any] = super().__getstate__()
+        return state if isinstance(self.backend, str) else {**state, "backend": "auto"}
 
     def to_sklearn(self) -> SklearnKMeans:
         """Return a fitted `sklearn.cluster.KMeans` that predicts the same labels.
@@ -170,7 +192,10 @@ class CenterEstimator(
         check_is_fitted(self)
         centers = self.cluster_centers_
         model = self._sklearn_class(self.n_clusters, init=centers, n_init=1, max_iter=1)
-        model.fit(centers)  # sets what scikit-learn's methods rely on
+        with warnings.catch_warnings():  # centers may be equal
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(centers)  # sets what scikit-learn's methods rely on
+        del model.labels_
         model.set_params(max_iter=self.max_iter, tol=self.tol)
         shared = ("cluster_centers_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
         for name, value in self._fitted((*shared, "labels_")).items():

@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from distclust.backends import home_of
 from distclust.data.arrays import ArraySource, as_table_array
 from distclust.data.blocks import Source
 from distclust.data.collections import CollectionSource
+from distclust.data.decode import EXACT_INTEGERS
 from distclust.data.manifest import Manifest, open_manifest
 from distclust.data.parquet import ParquetSource
 from distclust.engine.protocol import Backend, Future
@@ -97,26 +99,29 @@ def open_input(
     else:
         known = None if reset else getattr(estimator, "feature_names_in_", None)
         rows = Input(source=_file_source(X, sample_weight, known))
-    _check_features(estimator, rows.source, reset=reset)
+    source = rows.source
+    _check_features(estimator, source.n_features, source.feature_names, reset=reset)
     return rows
 
 
 def _array_source(
     estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool
 ) -> ArraySource:
-    if isinstance(X, pa.Table | pa.RecordBatch):
+    if isinstance(X, pa.Table | pa.RecordBatch):  # scikit-learn would not see the names
         X, names = as_table_array(X)
-        if reset and names is not None:
-            estimator.feature_names_in_ = np.asarray(names, dtype=object)
-    X = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=[np.float64, np.float32],
-        order="C",
-        accept_sparse="csr",
-        accept_large_sparse=False,
-    )
+        X = check_array(X, dtype=[np.float64, np.float32], order="C")
+        _check_features(estimator, X.shape[1], names, reset=reset)
+    else:
+        _check_integers(X)
+        X = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            order="C",
+            accept_sparse="csr",
+            accept_large_sparse=False,
+        )
     if isinstance(sample_weight, str):
         raise ConfigError(
             f"sample_weight={sample_weight!r} names a column, which only files have; pass an array"
@@ -155,17 +160,40 @@ def _collection_input(X: Any, sample_weight: Any, backend: Backend) -> Input:
     )
 
 
-def _check_features(estimator: BaseEstimator, source: Source, *, reset: bool) -> None:
+def _check_integers(X: Any) -> None:
+    """Refuse integers that float64 would silently round."""
+    columns: list[Any] = [np.asarray(X[n]) for n in X.columns] if hasattr(X, "columns") else [X]
+    for column in columns:
+        values = getattr(column, "data", None) if hasattr(column, "toarray") else column
+        if getattr(values, "dtype", None) in (np.int64, np.uint64) and values.size:
+            worst = max(int(values.max()), int(values.min()), key=abs)
+            if abs(worst) > EXACT_INTEGERS:
+                raise DataError(
+                    f"integer {worst} is beyond 2**53, so float64 cannot hold it exactly; "
+                    "subtract an offset or scale the values"
+                )
+
+
+def _check_features(
+    estimator: BaseEstimator, n_features: int, names: tuple[str, ...] | None, *, reset: bool
+) -> None:
     """Set, or compare, what scikit-learn's `validate_data` would."""
     if reset:
-        estimator.n_features_in_ = source.n_features
-        if source.feature_names is not None:
-            estimator.feature_names_in_ = np.asarray(source.feature_names, dtype=object)
+        estimator.n_features_in_ = n_features
+        if names is not None:
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
         elif hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
-    elif source.n_features != estimator.n_features_in_:
+        return
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is not None and names is not None and list(known) != list(names):
         raise DataError(
-            f"X has {source.n_features} features, but {type(estimator).__name__} is expecting "
+            "The feature names should match those that were passed during fit.\n"
+            f"Expected {list(known)}, in this order; got {list(names)}."
+        )
+    if n_features != estimator.n_features_in_:
+        raise DataError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
 

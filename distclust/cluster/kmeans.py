@@ -201,7 +201,7 @@ or callable, default="k-means||"
         result, labelling = min(runs, key=lambda run: run[1].inertia)  # the first of equals
         self.cluster_centers_ = result.centers
         self._n_features_out = self.n_clusters
-        self.inertia_ = exact_value(labelling.inertia)
+        self.inertia_ = data.frame.in_data_units(exact_value(labelling.inertia))
         self.inertia_history_ = result.inertia_history
         self.cluster_sizes_ = labelling.sizes
         self.n_iter_ = result.n_iter

@@ -23,7 +23,7 @@ from distclust.engine.events import IterationDone
 from distclust.engine.shards import Broadcast, Shards
 from distclust.kernels.lloyd import ClusterStats, merge_stats
 
-__all__ = ["LloydResult", "lloyd"]
+__all__ = ["LloydResult", "lloyd", "sq_shift"]
 
 Centers = npt.NDArray[Any]
 
@@ -72,17 +72,18 @@ def lloyd(
         relocated = _relocate(shards, stats, sent, frame, rounding)
         new_centers = _means(relocated, data)
         history.append(_inertia(stats, centers, data))
-        shift = float(((new_centers.astype(np.float64) - centers) ** 2).sum())
+        shift = sq_shift(new_centers, centers, data)
         converged = _converged(stats, before, shift, enough)
         session.emit(
             IterationDone(
                 iteration=iteration,
                 max_iter=max_iter,
                 inertia=history[-1],
-                center_shift=shift,
+                center_shift=data.frame.in_data_units(shift),
                 n_rows=data.n_rows,
                 seconds=time.monotonic() - began,
                 converged=converged,
+                tolerance=data.frame.in_data_units(enough),
             )
         )
         centers, before = new_centers, stats
@@ -110,13 +111,20 @@ def _means(stats: ClusterStats, data: DataStats) -> Centers:
     return means.astype(data.dtype)
 
 
+def sq_shift(new_centers: Centers, centers: Centers, data: DataStats) -> float:
+    """Sum the squared shifts of the centers, as seen through the frame."""
+    moved = (new_centers.astype(np.float64) - centers) * data.frame.scale
+    return float((moved * moved).sum())
+
+
 def _inertia(stats: ClusterStats, centers: Centers, data: DataStats) -> float:
     """Return the inertia of `centers` from the sums alone (rounded; for progress)."""
-    at = centers.astype(np.float64) - data.rounding.offset
-    sums, weights = data.rounding.sums(stats.sums), data.rounding.weights(stats.weights)
-    with np.errstate(over="ignore", invalid="ignore"):
-        inertia = data.scatter - (2 * at * sums).sum() + (weights * (at * at).sum(axis=1)).sum()
-    return max(float(inertia), 0.0)
+    scale = data.frame.scale
+    at = (centers.astype(np.float64) - data.rounding.offset) * scale
+    weights = data.rounding.weights(stats.weights)
+    sums = data.rounding.sums(stats.sums) * scale
+    inertia = data.scatter - (2 * at * sums).sum() + (weights * (at * at).sum(axis=1)).sum()
+    return data.frame.in_data_units(max(float(inertia), 0.0))
 
 
 def _relocate(

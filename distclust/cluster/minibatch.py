@@ -30,6 +30,7 @@ from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError
 from distclust.kernels.exact_sum import exact_value
+from distclust.kernels.scaling import Frame
 
 __all__ = ["MiniBatchKMeans"]
 
@@ -330,7 +331,8 @@ or callable, default="k-means||"
             self._labelling(shards, each, data.frame, keep_labels=False).inertia for each in tried
         ]
         for run, inertia in enumerate(found, start=1):
-            self._say(f"Inertia for init {run}/{len(tried)}: {exact_value(inertia)}")
+            shown = data.frame.in_data_units(exact_value(inertia))
+            self._say(f"Inertia for init {run}/{len(tried)}: {shown}")
         return MiniBatchState.start(tried[found.index(min(found))])  # the first of equals
 
     def _initial_centers(self, pool: Pool, rows: Input, rng: np.random.RandomState) -> Rows:
@@ -366,8 +368,10 @@ or callable, default="k-means||"
 
     def _label(self, shards: Shards, rows: Input, *, keep_labels: bool) -> None:
         keep = keep_labels and rows.assemble is None
-        found = self._labelling(shards, self._centers(rows.source), keep_labels=keep)
-        self.inertia_ = exact_value(found.inertia)
+        centers = self._centers(rows.source)
+        frame = Frame.of_centers(centers)
+        found = self._labelling(shards, centers, frame, keep_labels=keep)
+        self.inertia_ = frame.in_data_units(exact_value(found.inertia))
         self.cluster_sizes_ = found.sizes
         if keep_labels:
             self.labels_ = self._labels(shards, rows, found)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.lloyd import sq_shift
 from distclust.cluster.minibatch_steps import (
     BatchStats,
     Line,
@@ -161,7 +162,7 @@ def take_step(
             say(f"[MiniBatchKMeans] Reassigning {low.sum()} cluster centers.")
             state.centers[low] = pool.draw_rows(rng, int(low.sum()))
             state.weight_sums[low] = state.weight_sums[~low].min()  # not due at once again
-    return exact_value(stats.inertia) / float(weights.sum())
+    return pool.data.frame.in_data_units(exact_value(stats.inertia) / float(weights.sum()))
 
 
 def _move(state: MiniBatchState, sums: F64, weights: F64, offset: F64) -> None:
@@ -216,15 +217,14 @@ def iterate(
     for step in range(1, stopping.n_steps + 1):
         began, before = time.monotonic(), state.centers
         inertia = take_step(pool, state, rng, reassignment_ratio=reassignment_ratio, say=say)
-        with np.errstate(over="ignore"):  # squares of values above 1e154 honestly overflow
-            shift = float(((state.centers.astype(np.float64) - before) ** 2).sum())
+        shift = sq_shift(state.centers, before, data)
         converged = stopping.converged(step, inertia, shift)
         pool.shards.session.emit(
             IterationDone(
                 iteration=step,
                 max_iter=stopping.n_steps,
                 inertia=inertia * data.total_weight,
-                center_shift=shift,
+                center_shift=data.frame.in_data_units(shift),
                 n_rows=batch_size,
                 seconds=time.monotonic() - began,
                 converged=converged,

@@ -41,7 +41,7 @@ class CenterScorer:
         tables = map_tiles(lambda share: [assign(b.X, self._table) for b, _ in share], shares)
         found = [pair for pairs in tables for pair in pairs] or [assign(block.X, self._table)]
         labels, sq_dist = (np.concatenate(part) for part in zip(*found, strict=True))
-        values = {"label": labels, "distance": np.sqrt(sq_dist)}
+        values = {"label": labels, "distance": np.sqrt(sq_dist) / self._table.scale}
         return {name: values[name] for name in self.columns}
 
     @cached_property

@@ -340,7 +340,7 @@ def draw_candidates(
 def candidate_weights(partition: Partition, chosen: Chosen, frame: Frame) -> list[int]:
     """Sum the weights of the rows nearest to each candidate, exactly."""
     labels, weights = _nearest(partition, chosen, frame).labels, _weights(partition)
-    del partition.cache[chosen.run]  # its last use
+    partition.cache.pop(chosen.run, None)  # its last use
     return _sum_by(labels, weights, len(chosen.rows))
 
 

@@ -29,6 +29,8 @@ __all__ = ["DataStats", "describe"]
 
 F64 = npt.NDArray[np.float64]
 
+_OFFSET_BITS = 10  # the offset is a multiple of the half range's power of two over 2**10
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataStats:
@@ -39,7 +41,8 @@ class DataStats:
     n_rows : int
     dtype : dtype
     mean_variance : float
-        Mean over features of the variance (unweighted): what `tol` is relative to.
+        Mean over features of the variance (unweighted): what `tol` is relative to. As
+        seen through the frame, like `scatter`.
     total_weight : float
     scatter : float
         Weighted sum of squared distances to ``rounding.offset``.
@@ -65,34 +68,45 @@ def describe(shards: Shards, dtype: np.dtype[Any], *, weighted: bool) -> DataSta
         raise DataError("every sample weight is 0; at least one row must weigh something")
     scale = MomentScale.of(found)
     sums: Moments = shards.reduce(partition_moments, merge_moments, scale)
-    with np.errstate(over="ignore"):  # squares of values above 1e154 honestly overflow
-        return _summarise(found, scale, sums, dtype, weighted=weighted)
+    return _summarise(found, scale, sums, dtype, weighted=weighted)
 
 
 def _summarise(
     found: Extremes, scale: MomentScale, sums: Moments, dtype: np.dtype[Any], *, weighted: bool
 ) -> DataStats:
     mean = sums.plain[0] / scale.one / found.n_rows
-    sq_mean = sums.plain[1] / scale.one / found.n_rows
-    variance = np.maximum(sq_mean - mean * mean, 0.0) / scale.unit / scale.unit
-    offset = (scale.middle + mean / scale.unit).astype(dtype).astype(np.float64)
+    variance = np.maximum(sums.plain[1] / scale.one / found.n_rows - mean * mean, 0.0)
+    offset = _near(scale.middle + mean / scale.unit, found, dtype)
     shift = (offset - scale.middle) * scale.unit  # the offset, in units of z
     weight = sums.weight / (scale.one if weighted else 1.0)
     first, second = sums.weighted / scale.one
-    about_offset = (second - 2 * shift * first + shift * shift * weight) / scale.unit / scale.unit
+    about_offset = second - 2 * shift * first + shift * shift * weight
     per_weight = scale.weight_unit if weighted else 1.0
     reach = np.maximum(found.high - offset, offset - found.low)
     longest = float(reach.max())
     diagonal = longest * float(np.sqrt(((reach / longest) ** 2).sum())) if longest > 0 else 0.0
+    frame = Frame.around(offset, diagonal)
+    seen = (frame.scale / scale.unit) ** 2  # squares of z, seen through the frame
     return DataStats(
         n_rows=found.n_rows,
         dtype=dtype,
-        mean_variance=float(variance.mean()),
+        mean_variance=float((variance * seen).mean()),
         total_weight=weight / per_weight,
-        scatter=float(about_offset.sum()) / per_weight,
-        frame=Frame.around(offset, diagonal),
+        scatter=float((about_offset * seen).sum()) / per_weight,
+        frame=frame,
         rounding=FixedPoint.around(offset, found, weighted=weighted),
     )
+
+
+def _near(mean: F64, found: Extremes, dtype: np.dtype[Any]) -> F64:
+    """Round the mean to a coarse grid, so that integers minus it stay exact.
+
+    A constant feature's offset is its value.
+    """
+    half_range = found.high / 2 - found.low / 2
+    step = np.ldexp(1.0, np.frexp(half_range)[1] - _OFFSET_BITS)
+    grid = np.where(half_range > 0, np.rint(mean / step) * step, found.low)
+    return grid.astype(dtype).astype(np.float64)
 
 
 def partition_extremes(partition: Partition) -> Extremes:

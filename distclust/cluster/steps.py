@@ -110,7 +110,7 @@ def _advance(partition: Partition, last: Progress, table: CenterTable) -> Progre
 class Labelling(NamedTuple):
     """Labels of some rows, and what they sum to."""
 
-    inertia: int  # exact sum of w * squared distance (see `exact_sum`)
+    inertia: int  # exact sum of w * squared distance seen through the frame (see `exact_sum`)
     sizes: I64  # (k,): rows a cluster
     labels: list[tuple[int, npt.NDArray[np.int32]]]  # (global id of the first row, labels)
 
@@ -216,13 +216,14 @@ def far_rows(
 def distance_rows(partition: Partition, centers: Centers) -> list[tuple[int, npt.NDArray[Any]]]:
     """Measure every row's distance to every center: (global id of the first row, distances)."""
     exact = np.asarray(centers, dtype=np.float64)
+    scale = Frame.of_centers(centers).scale
+
+    def of_block(block: Block) -> npt.NDArray[Any]:
+        dist = np.sqrt(sq_distances(block.X, exact, scale)) / scale
+        return np.ascontiguousarray(dist, dtype=centers.dtype)
 
     def of_share(share: Share) -> list[tuple[int, npt.NDArray[Any]]]:
-        return [(block.row_start, _distances(block.X, exact, centers.dtype)) for block, _ in share]
+        return [(block.row_start, of_block(block)) for block, _ in share]
 
     shares = map_tiles(of_share, partition.shares(n_threads()))
     return [pair for pairs in shares for pair in pairs]
-
-
-def _distances(X: npt.NDArray[Any], centers: F64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(np.sqrt(sq_distances(X, centers)), dtype=dtype)

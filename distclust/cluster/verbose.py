@@ -23,7 +23,7 @@ class VerboseOutput:
                 elif event.converged:
                     self._line(
                         f"Converged at iteration {event.iteration - 1}: center shift "
-                        f"{event.center_shift} within tolerance."
+                        f"{event.center_shift} within tolerance {event.tolerance}."
                     )
 
     @staticmethod

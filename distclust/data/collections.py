@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from distclust.data.blocks import Block, FloatArray, Partition
 from distclust.data.decode import (
+    EXACT_INTEGERS,
     BadValue,
     decode_columns,
     decode_vectors,
@@ -35,7 +36,6 @@ __all__ = ["Chunks", "CollectionSource", "Piece", "describe", "labelled", "label
 Piece = tuple[Any, int | None]
 """Where the labels of a chunk are: item `index` of what the future of a partition holds."""
 
-EXACT_INT = 2**53  # beyond, float64 does not tell neighbouring integers apart
 CHECKED_ROWS = 65_536  # rows whose finiteness is looked at in one go
 
 
@@ -308,7 +308,7 @@ def _check_array(X: npt.NDArray[Any]) -> None:
         if X.dtype.kind == "f":
             bad, problem = ~np.isfinite(rows), "drop or fill such rows before clustering"
         else:
-            bad = (rows > EXACT_INT) | (rows < -EXACT_INT)
+            bad = (rows > EXACT_INTEGERS) | (rows < -EXACT_INTEGERS)
             problem = "float64 cannot hold it exactly"
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])

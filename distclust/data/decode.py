@@ -27,7 +27,7 @@ __all__ = [
     "storage_type",
 ]
 
-_EXACT_INTEGERS = 2**53  # beyond, float64 skips integers: two ids could become one value
+EXACT_INTEGERS = 2**53  # beyond, float64 skips integers: two ids could become one value
 
 
 class BadValue(Exception):
@@ -189,9 +189,9 @@ def _values(name: str, array: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _check_exact(name: str, values: npt.NDArray[Any]) -> None:
     if not values.size:
         return
-    if values.max() <= _EXACT_INTEGERS and values.min() >= -_EXACT_INTEGERS:
+    if values.max() <= EXACT_INTEGERS and values.min() >= -EXACT_INTEGERS:
         return
-    row = int(np.argmax((values > _EXACT_INTEGERS) | (values < -_EXACT_INTEGERS)))
+    row = int(np.argmax((values > EXACT_INTEGERS) | (values < -EXACT_INTEGERS)))
     problem = (
         f"integer {values[row]} is beyond 2**53, so float64 cannot hold it exactly; "
         "subtract an offset or scale the column, or leave it out if it is an identifier"

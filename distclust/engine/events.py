@@ -72,6 +72,7 @@ class IterationDone(Event):
     n_rows: int
     seconds: float
     converged: str = ""
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

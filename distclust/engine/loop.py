@@ -185,9 +185,16 @@ class CallLoop:
 
     def _give_up_overdue(self) -> None:
         now = time.monotonic()
-        for future, call in list(self._pending.items()):
-            if call.deadline is not None and call.deadline <= now:
-                self._abandoned[future] = self._pending.pop(future)
+        overdue = {
+            future: call
+            for future, call in self._pending.items()
+            if call.deadline is not None and call.deadline <= now
+        }
+        if overdue:  # some may have answered while the caller was busy with other replies
+            _, silent = self._backend.wait(list(overdue), 0)
+            for future in silent:
+                call = self._pending.pop(future)
+                self._abandoned[future] = call
                 error = ClusterTimeout(f"no reply within {self._policy.call_timeout:g} s")
                 self._retry_or_raise(call.tag, error)
 
@@ -219,7 +226,8 @@ class CallLoop:
                     failures[call.tag.partition] = other
             if not done:
                 break
-        first = failures[min(failures)]
+        # what a function raised says more than a worker that was lost on the way
+        first = min(failures.items(), key=lambda f: (not isinstance(f[1], TaskFailed), f[0]))[1]
         if isinstance(first, TaskFailed) and first.cause is not None:
             first = first.cause
         if len(failures) > 1:

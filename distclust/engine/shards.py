@@ -105,12 +105,12 @@ class Shards:
         *args : object
             Sent as they are; a `Broadcast` is sent once a worker.
         """
-        loop, session, done = self._loop(fn, args), self.session, 0
+        loop, done = self._loop(fn, args), 0
         for call in loop.calls():
             reply = loop.settle(call)
             if reply is not None:
                 done += 1
-                session.emit(StageProgress(stage=session.current_stage, done=done, total=len(self)))
+                self._progress(done)
                 yield call.tag.partition, reply.value
 
     def gather(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
@@ -142,8 +142,11 @@ class Shards:
         leaves: dict[Future, tuple[Call, ...]] = {}
         ready: list[Future] = []
         merged: list[Reply] = []
+        answered: set[int] = set()
         for done in loop.calls():
             if isinstance(done, Call):
+                answered.add(done.tag.partition)
+                self._progress(len(answered))
                 leaves[done.future] = (done,)
                 ready.append(done.future)
             else:
@@ -159,6 +162,10 @@ class Shards:
                     future = ready.pop()
                     merged.extend(self._collect(loop, future, leaves.pop(future)))
         return merge_replies(merge, *merged).value
+
+    def _progress(self, done: int) -> None:
+        stage = self.session.current_stage
+        self.session.emit(StageProgress(stage=stage, done=done, total=len(self)))
 
     @staticmethod
     def _collect(loop: CallLoop, future: Future, calls: tuple[Call, ...]) -> list[Reply]:

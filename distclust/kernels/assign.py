@@ -118,7 +118,7 @@ def assign(X: npt.NDArray[Any], table: CenterTable) -> tuple[npt.NDArray[np.int3
     -------
     labels : ndarray of shape (n,), int32
     sq_dist : ndarray of shape (n,), float64
-        Canonical squared distances in the data's units.
+        Canonical squared distances as seen through the frame: ``scale**2`` times the data's.
     """
     labels = np.empty(X.shape[0], dtype=np.int32)
     _assign(X, table, tile_rows(len(table.exact)), labels)
@@ -126,17 +126,22 @@ def assign(X: npt.NDArray[Any], table: CenterTable) -> tuple[npt.NDArray[np.int3
 
 
 def own_sq_distances(X: npt.NDArray[Any], table: CenterTable, labels: npt.NDArray[np.int32]) -> F64:
-    """Return each row's canonical squared distance to the center of its label, (n,)."""
+    """Return each row's canonical squared distance to the center of its label, (n,).
+
+    As seen through the frame.
+    """
     out = np.empty(X.shape[0], dtype=np.float64)
     _own_sq_distances(X, table, labels, out)
     return out
 
 
 def sq_distances(X: npt.NDArray[Any], centers: F64, scale: float = 1.0) -> F64:
-    """Return canonical squared distances of every row to every center, (n, k), float64."""
+    """Return canonical squared distances of every row to every center, (n, k), float64.
+
+    They are ``scale**2`` times the data's.
+    """
     out = np.zeros((centers.shape[0], X.shape[0]), dtype=np.float64)
     _sq_distances(X, np.ascontiguousarray(centers), scale, out)
-    out *= 1.0 / scale / scale
     return out.T
 
 
@@ -295,7 +300,6 @@ def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
     """Take four rows at a time: each keeps its order, and the sums do not wait for each other."""
     n, d = X.shape
     centers, scale = table.exact, table.scale
-    unscale = 1.0 / scale
     fours = n - n % 4
     for i in range(0, fours, 4):
         x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
@@ -311,9 +315,9 @@ def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
             t1 += d1 * d1
             t2 += d2 * d2
             t3 += d3 * d3
-        out[i] = t0 * unscale * unscale
-        out[i + 1] = t1 * unscale * unscale
-        out[i + 2] = t2 * unscale * unscale
-        out[i + 3] = t3 * unscale * unscale
+        out[i] = t0
+        out[i + 1] = t1
+        out[i + 2] = t2
+        out[i + 3] = t3
     for i in range(fours, n):
-        out[i] = _canonical(X[i], centers[labels[i]], scale) * unscale * unscale
+        out[i] = _canonical(X[i], centers[labels[i]], scale)

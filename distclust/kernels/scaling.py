@@ -139,15 +139,15 @@ class MomentScale(NamedTuple):
         reach = np.maximum(found.high - middle, middle - found.low)
         return cls(
             middle,
-            _power_of_two_over(reach),
+            _power_of_two_over(reach, lowest=-1024),
             float(_power_of_two_over(np.float64(found.max_weight))),
             2.0**bits,
         )
 
 
-def _power_of_two_over(reach: F64 | np.float64) -> F64:
+def _power_of_two_over(reach: F64 | np.float64, lowest: int = -_MAX_EXPONENT) -> F64:
     """Return the power of two that brings `reach` into [1/2, 1), kept a normal double."""
-    exponent = np.clip(-np.frexp(reach)[1], -_MAX_EXPONENT, _MAX_EXPONENT)
+    exponent = np.clip(-np.frexp(reach)[1], lowest, _MAX_EXPONENT)
     return np.asarray(np.ldexp(1.0, exponent), dtype=np.float64)
 
 
@@ -167,6 +167,10 @@ class Frame(NamedTuple):
         """Scale so that distances up to `reach` from `offset` become at most one."""
         usable = np.float64(reach if np.isfinite(reach) and reach > 0 else 1.0)
         return cls(offset, float(_power_of_two_over(usable)))
+
+    def in_data_units(self, sq_distance: float) -> float:
+        """Turn a squared distance, or a sum of them, seen through the frame into the data's."""
+        return sq_distance / self.scale / self.scale
 
     @classmethod
     def of_centers(cls, centers: npt.NDArray[np.floating]) -> Frame:

@@ -222,7 +222,7 @@ def test_dask_array(chunks: str, dask_backend: Any, X: np.ndarray) -> None:
         assert type(labels) is type(rows)
         assert labels.dtype == np.int32
         np.testing.assert_array_equal(labels.compute(), expected.labels_)
-        lengths = [len(block.compute()) for block in rows.blocks[:, 0].ravel()]
+        lengths = [len(chunk.compute()) for chunk in rows.to_delayed()[:, 0]]
         assert labels.chunks == (tuple(lengths),)
     assert fitted.score(rows) == expected.score(plain)
 

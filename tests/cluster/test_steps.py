@@ -146,8 +146,9 @@ def test_labels_by_hand() -> None:
     centers = np.array([[0.0], [6.0]])
     weights = np.array([1.0, 2.0, 1.0, 0.0, 3.0, 1.0])
     rows = partition(LINE, 0, 2, 2, 6, weights=weights)
-    found = label_rows(rows, centers, Frame.of_centers(centers), keep_labels=True)
-    assert exact_value(found.inertia) == 2 * 1 + 1 * 1 + 3 * 4 + 1 * 1
+    frame = Frame.of_centers(centers)
+    found = label_rows(rows, centers, frame, keep_labels=True)
+    assert frame.in_data_units(exact_value(found.inertia)) == 2 * 1 + 1 * 1 + 3 * 4 + 1 * 1
     assert found.sizes.tolist() == [4, 2]
     labels = [array.tolist() for _, array in sorted(found.labels, key=lambda pair: pair[0])]
     assert reduce(operator.iadd, labels, []) == [0, 1, 0, 0, 0, 1]

@@ -185,9 +185,7 @@ def test_racing_jobs_have_exactly_one_winner(
 
 
 @pytest.mark.parametrize("name", ["model", "run.json"])
-def test_files_of_others_in_the_way_are_not_overwritten(
-    stage: Stage, out: Path, name: str
-) -> None:
+def test_files_of_others_in_the_way_are_not_overwritten(stage: Stage, out: Path, name: str) -> None:
     out.mkdir(parents=True)
     mine = out / name if name == "run.json" else out / name / "mine.txt"
     mine.parent.mkdir(exist_ok=True)
@@ -213,6 +211,7 @@ def crash(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], list[str]
 
     def arm(n: int) -> list[str]:
         seen: list[str] = []
+
         def dying(step: str, real: Callable[..., Any]) -> Callable[..., Any]:
             def wrapped(*args: Any, **kwargs: Any) -> Any:
                 seen.append(step)

@@ -193,9 +193,7 @@ def test_a_bad_number_is_located(
 ) -> None:
     column = [float(i) for i in range(20)]
     bad = [*column[:13], value, *column[14:]]
-    path = write(
-        "a.parquet", {"x": column, "red": pa.array(bad, pa.float64())}, row_group_size=8
-    )
+    path = write("a.parquet", {"x": column, "red": pa.array(bad, pa.float64())}, row_group_size=8)
     manifest = open_manifest(path, dtype=dtype)
     with pytest.raises(DataError) as caught:
         rows_of(manifest, n_partitions, batch_nbytes=32)
@@ -275,9 +273,7 @@ def test_ragged_vectors_do_not_decide_the_batch_size(tmp_path: Path) -> None:
         rows_of(manifest)
 
 
-@pytest.mark.parametrize(
-    ("weight", "problem"), [*BAD_FLOATS, (-0.5, "weight -0.5 is negative")]
-)
+@pytest.mark.parametrize(("weight", "problem"), [*BAD_FLOATS, (-0.5, "weight -0.5 is negative")])
 def test_a_bad_weight_is_located(write: Write, weight: float | None, problem: str) -> None:
     path = write("a.parquet", {"x": [1.0] * 3, "w": [1.0, 0.0, weight]})
     with pytest.raises(DataError, match=f"column 'w', row 2: {problem}"):
@@ -302,9 +298,7 @@ def test_a_flipped_byte_is_found_and_its_column_named(write: Write, column: int)
 def test_a_flipped_byte_in_another_column_is_no_fault(write: Write) -> None:
     path = write("a.parquet", {"x": np.arange(100.0), "y": np.arange(100.0)})
     flip_byte(path, 1)
-    np.testing.assert_array_equal(
-        rows_of(open_manifest(path, columns=["x"]))[:, 0], np.arange(100)
-    )
+    np.testing.assert_array_equal(rows_of(open_manifest(path, columns=["x"]))[:, 0], np.arange(100))
 
 
 @pytest.mark.parametrize("flips", range(25))

@@ -138,6 +138,7 @@ def test_a_full_disk_names_the_path(dataset: Path) -> None:
     if not full.exists():
         pytest.skip("no /dev/full")
     manifest = open_manifest(dataset, columns=["x"])
+
     class Full(DurableFile):
         def __init__(self, path: str) -> None:
             super().__init__(path)

@@ -95,6 +95,7 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
             "n_rows": 1000,
             "seconds": 0.5,
             "converged": "",
+            "tolerance": 0.0,
         },
         {"event": "LateReply", "partition": 2, "attempt": 1},
     ]
