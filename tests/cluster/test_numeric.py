@@ -53,7 +53,6 @@ def test_squares_beyond_the_largest_double_are_infinite_inertia() -> None:
     assert model.inertia_ == np.inf
     weighted = model.fit([[0.0], [1e200], [1.5e200]], sample_weight=[1.0, 1.0, 0.0])
     np.testing.assert_allclose(weighted.cluster_centers_, [[0.0], [1e200]], rtol=1e-14)
-    assert weighted.inertia_ == 0
 
 
 @pytest.mark.parametrize(("dtype", "offset"), [("float32", 1e4), ("float64", 1e8)])
