@@ -44,6 +44,7 @@ __all__ = ["DaskBackend"]
 LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClosedError)
 """What Dask raises when processes are gone: `WorkerLost`. The rest is `TaskFailed`."""
 
+SEND_INTERVAL = 0.002  # seconds that tasks wait to be sent together; a client's default is 0.01
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
@@ -82,12 +83,14 @@ class DaskBackend(Connection):
         security: distributed.Security | None = None,
     ) -> None:
         self.threads_per_worker = threads_per_worker
-        self._workers = workers
         with contextlib.ExitStack() as started:
             self._client = client or _connected(
                 started, address, workers, insecure, timeout=timeout, security=security
             )
-            threads = self._wait_for_workers(timeout)
+            comm = self._client.scheduler_comm  # sends tasks sooner, as long as we are here
+            started.callback(setattr, comm, "interval", comm.interval)
+            comm.interval = SEND_INTERVAL
+            threads = self._wait_for_workers(workers, timeout)
             self.slots = sum(max(1, count // threads_per_worker) for count in threads)
             self._started = started.pop_all()
 
@@ -180,17 +183,16 @@ class DaskBackend(Connection):
     def _chunks_of(self, collection: Any) -> list[Future]:
         return list(self._client.compute(list(np.ravel(collection.to_delayed()))))
 
-    def _wait_for_workers(self, timeout: float) -> list[int]:
+    def _wait_for_workers(self, workers: int | None, timeout: float) -> list[int]:
         """Return the threads of each worker to use."""
         try:
-            self._client.wait_for_workers(wanted := self._workers or 1, timeout)
+            self._client.wait_for_workers(workers or 1, timeout)
         except TimeoutError as error:
             raise ClusterTimeout(
-                f"{wanted} Dask workers were asked for, {len(self._client.nthreads())} came within "
-                f"{timeout:g} s: start more, ask for fewer, or raise timeout"
+                f"{workers or 1} Dask workers were asked for, {len(self._client.nthreads())} came "
+                f"within {timeout:g} s: start more, ask for fewer, or raise timeout"
             ) from error
-        threads = sorted(self._client.nthreads().items())
-        return [count for _, count in threads[: self._workers]]
+        return [count for _, count in sorted(self._client.nthreads().items())[:workers]]
 
 
 def _identity(value: Any) -> Any:

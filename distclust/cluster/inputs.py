@@ -164,7 +164,7 @@ def _check_integers(X: Any) -> None:
     """Refuse integers that float64 would silently round."""
     columns: list[Any] = [np.asarray(X[n]) for n in X.columns] if hasattr(X, "columns") else [X]
     for column in columns:
-        values = getattr(column, "data", None) if hasattr(column, "toarray") else column
+        values: Any = getattr(column, "data", None) if hasattr(column, "toarray") else column
         if getattr(values, "dtype", None) in (np.int64, np.uint64) and values.size:
             worst = max(int(values.max()), int(values.min()), key=abs)
             if abs(worst) > EXACT_INTEGERS:

@@ -18,6 +18,7 @@ from distclust.kernels.assign import (
     CenterTable,
     assign,
     center_table,
+    nearest_labels,
     own_sq_distances,
     sq_distances,
 )
@@ -47,6 +48,7 @@ __all__ = [
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 Centers = npt.NDArray[Any]
+Labels = npt.NDArray[np.int32]
 
 
 class Progress(NamedTuple):
@@ -125,12 +127,13 @@ def label_rows(
 ) -> Labelling:
     """Label every row and sum the squared distances to the nearest centers, exactly."""
     table = center_table(centers, frame)
-    nearest = _nearest(partition, table)
+    label = _labeller(partition, table)
 
     def of_share(share: Share) -> Labelling:
         total = Labelling(0, np.zeros(len(centers), dtype=np.int64), [])
         for block, rows in share:
-            labels, sq_dist = nearest(block, rows)
+            labels = label(block, rows)
+            sq_dist = own_sq_distances(block.X, table, labels)
             weighted = sq_dist if block.weights is None else sq_dist * block.weights
             kept = [(block.row_start, labels)] if keep_labels else []
             sizes = np.bincount(labels, minlength=len(centers))
@@ -140,29 +143,28 @@ def label_rows(
     return reduce(merge_labellings, map_tiles(of_share, partition.shares(n_threads())))
 
 
-def block_labels(
-    partition: Partition, centers: Centers, frame: Frame
-) -> list[npt.NDArray[np.int32]]:
+def block_labels(partition: Partition, centers: Centers, frame: Frame) -> list[Labels]:
     """Label every row: one array a block, in the order of the partition's blocks."""
-    found = dict(label_rows(partition, centers, frame, keep_labels=True).labels)
-    in_order = np.concatenate([found[row_start] for row_start in sorted(found)])
+    label = _labeller(partition, center_table(centers, frame))
+
+    def of_share(share: Share) -> list[Labels]:
+        return [label(*piece) for piece in share]
+
+    shares = map_tiles(of_share, partition.shares(n_threads()))
     ends = np.cumsum([block.n_rows for block in partition.blocks])
-    return np.split(in_order, ends[:-1])
+    return np.split(np.concatenate([labels for share in shares for labels in share]), ends[:-1])
 
 
-Nearest = Callable[[Block, slice], tuple[npt.NDArray[np.int32], F64]]
+Labeller = Callable[[Block, slice], Labels]
 
 
-def _nearest(partition: Partition, table: CenterTable) -> Nearest:
+def _labeller(partition: Partition, table: CenterTable) -> Labeller:
     """How to label rows: from where the last iteration ended, if there was one, or afresh."""
     last: Progress | None = partition.cache.get("lloyd")
     if last is None or not last.precedes(table, last.rounding):
-        return lambda block, _: assign(block.X, table)
+        return lambda block, _: nearest_labels(block.X, table)
     labels = _advance(partition, last, table).memory.labels
-    return lambda block, rows: (
-        labels[rows].copy(),
-        own_sq_distances(block.X, table, labels[rows]),
-    )
+    return lambda _, rows: labels[rows].copy()
 
 
 class FarRows(NamedTuple):

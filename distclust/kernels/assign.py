@@ -29,6 +29,7 @@ __all__ = [
     "assign",
     "assign_tile",
     "center_table",
+    "nearest_labels",
     "new_tile",
     "own_sq_distances",
     "sq_distances",
@@ -120,9 +121,15 @@ def assign(X: npt.NDArray[Any], table: CenterTable) -> tuple[npt.NDArray[np.int3
     sq_dist : ndarray of shape (n,), float64
         Canonical squared distances as seen through the frame: ``scale**2`` times the data's.
     """
-    labels = np.empty(X.shape[0], dtype=np.int32)
-    _assign(X, table, tile_rows(len(table.exact)), labels)
+    labels = nearest_labels(X, table)
     return labels, own_sq_distances(X, table, labels)
+
+
+def nearest_labels(X: npt.NDArray[Any], table: CenterTable) -> npt.NDArray[np.int32]:
+    """Label rows: what `assign` does first."""
+    labels = np.empty(X.shape[0], dtype=np.int32)
+    _nearest_labels(X, table, tile_rows(len(table.exact)), labels)
+    return labels
 
 
 def own_sq_distances(X: npt.NDArray[Any], table: CenterTable, labels: npt.NDArray[np.int32]) -> F64:
@@ -284,7 +291,7 @@ def assign_tile(X, index, table, tile):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _assign(X, table, rows, labels):  # type: ignore[no-untyped-def]
+def _nearest_labels(X, table, rows, labels):  # type: ignore[no-untyped-def]
     n = X.shape[0]
     tile = new_tile(X, table, rows)
     for start in range(0, n, rows):

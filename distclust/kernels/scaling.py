@@ -50,12 +50,20 @@ class Extremes(NamedTuple):
 
 def extremes(X: npt.NDArray[np.floating], weights: F64 | None) -> Extremes:
     """Find the extremes of one block."""
-    return Extremes(
-        X.min(axis=0).astype(np.float64),
-        X.max(axis=0).astype(np.float64),
-        1.0 if weights is None else float(weights.max()),
-        X.shape[0],
-    )
+    low, high = X[0].copy(), X[0].copy()
+    _extremes(X, low, high)
+    greatest = 1.0 if weights is None else float(weights.max())
+    return Extremes(low.astype(np.float64), high.astype(np.float64), greatest, X.shape[0])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _extremes(X, low, high):  # type: ignore[no-untyped-def]
+    """Widen low and high (INOUT, (d,)) to all rows."""
+    for i in range(X.shape[0]):
+        row = X[i]
+        for j in range(X.shape[1]):
+            low[j] = row[j] if row[j] < low[j] else low[j]
+            high[j] = row[j] if row[j] > high[j] else high[j]
 
 
 def merge_extremes(a: Extremes, b: Extremes) -> Extremes:
@@ -195,17 +203,24 @@ def moments(X: npt.NDArray[np.floating], weights: F64 | None, scale: MomentScale
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_moments(X, weights, middle, unit, one, out):  # type: ignore[no-untyped-def]
-    """Add rounded ``w*z`` and ``w*z*z`` to out (INOUT, (2, d)); empty weights mean one."""
+    """Add rounded ``w*z`` and ``w*z*z`` to out (INOUT, (2, d)); empty weights mean one.
+
+    Terms are integers of at most `one`: so many of them as stay below 2**53 add exactly
+    in float64, which SIMD does best.
+    """
     n, d = X.shape
-    terms = np.empty((2, d), dtype=np.float64)
-    rounded = terms.view(np.int64)
-    for i in range(n):
-        row = X[i]
-        w = one if weights.shape[0] == 0 else one * weights[i]
+    step = max(1, int(2.0**52 / one))
+    first, second = np.empty(d, dtype=np.float64), np.empty(d, dtype=np.float64)
+    for start in range(0, n, step):
+        first[:] = 0.0
+        second[:] = 0.0
+        for i in range(start, min(start + step, n)):
+            row = X[i]
+            w = one if weights.shape[0] == 0 else one * weights[i]
+            for j in range(d):
+                z = (np.float64(row[j]) - middle[j]) * unit[j]
+                first[j] += (z * w + MAGIC) - MAGIC
+                second[j] += (z * z * w + MAGIC) - MAGIC
         for j in range(d):
-            z = (np.float64(row[j]) - middle[j]) * unit[j]
-            terms[0, j] = z * w + MAGIC
-            terms[1, j] = z * z * w + MAGIC
-        for j in range(d):
-            out[0, j] += rounded[0, j] - MAGIC_BITS
-            out[1, j] += rounded[1, j] - MAGIC_BITS
+            out[0, j] += np.int64(first[j])
+            out[1, j] += np.int64(second[j])
