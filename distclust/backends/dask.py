@@ -29,7 +29,7 @@ from distributed.utils import CancelledError
 from distclust.backends import native, worker_environment
 from distclust.backends.address import refuse_strangers
 from distclust.backends.connection import Connection
-from distclust.data.collections import Chunks, Piece, describe, labels_of
+from distclust.data.collections import Chunks, Piece, describe, known_looks, labels_of
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import (
     ClusterError,
@@ -148,11 +148,11 @@ class DaskBackend(Connection):
         """Return the chunks of a Dask array or dataframe, or None if `X` is neither."""
         if not dask.is_dask_collection(X) or not hasattr(X, "to_delayed"):
             return None
-        if isinstance(X, da.Array) and X.ndim == 2:
-            X = X.rechunk({1: -1})
+        X = X.rechunk({1: -1}) if isinstance(X, da.Array) and X.ndim == 2 else X
         refs = self._chunks_of(X)
-        looks = [self._submit(describe, ref, columns, vector) for ref in refs]
-        chunks = Chunks.of(refs, [self.fetch(look) for look in looks], columns, vector)
+        asked = (self._submit(describe, ref, columns, vector) for ref in refs)
+        looks = known_looks(X) or [self.fetch(look) for look in list(asked)]
+        chunks = Chunks.of(refs, looks, columns, vector)
         if sample_weight is None:
             return chunks
         weights = da.asarray(sample_weight)

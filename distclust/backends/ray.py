@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import os
+import pickle
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ LOST = (
     rex.RpcError,
 )
 """What Ray raises when a process or node is gone: `WorkerLost`. The rest is `TaskFailed`."""
+
+
+INLINE_BYTES = 1 << 16  # values up to this size travel with each call
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,9 @@ class RayBackend(Connection):
         return handle
 
     def put(self, value: Any) -> Ref:
-        return Ref(ray.put(value))
+        """Keep a small value to send along with each call; store a large one once."""
+        small = len(pickle.dumps(value, protocol=5)) <= INLINE_BYTES
+        return Ref(value if small else ray.put(value))
 
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
         home: Resident = at.where

@@ -21,6 +21,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     ClusterMixin,
     TransformerMixin,
+    _fit_context,
 )
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -38,6 +39,7 @@ from distclust.cluster.steps import (
     merge_labellings,
 )
 from distclust.data.blocks import Source
+from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError, ModelError
@@ -64,8 +66,48 @@ class CenterEstimator(
     _sklearn_class: ClassVar[type] = SklearnKMeans
 
     @abstractmethod
+    def _fit(self, session: Session, rows: Input, *, keep_labels: bool) -> Self:
+        """Find the centers; set ``labels_`` only where asked."""
+
+    def _listeners(self) -> list[Listener]:
+        """Return who hears of a fit that this object starts itself."""
+        return []
+
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Find the centers."""
+        """Compute the clustering.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame, path, or collection
+        y : Ignored
+        sample_weight : array of shape (n_samples,), or a column's name for files
+            Not used in seeding if `init` is an array or a callable.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            Wrong parameters or data; `distclust.DataError` says where the data is wrong.
+        """
+        with self._input(X, sample_weight, self.backend, reset=True) as (backend, rows):
+            session = Session(backend, listeners=self._listeners())
+            return self._fit(session, rows, keep_labels=True)
+
+    def fit_source(self, session: Session, source: Source) -> Self:
+        """Fit on a source in an existing session, without labelling: ``labels_`` is not set.
+
+        Parameters
+        ----------
+        session : Session
+        source : Source
+        """
+        self._validate_params()
+        rows = open_input(self, source, None, session.backend, reset=True)
+        return self._fit(session, rows, keep_labels=False)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit, and return ``labels_``."""
@@ -101,7 +143,8 @@ class CenterEstimator(
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> npt.NDArray[Any]:
         """Fit, and return each row's distance to each center."""
-        return self.fit(X, sample_weight=sample_weight).transform(X)
+        fitted: Self = self.fit(X, sample_weight=sample_weight)
+        return fitted.transform(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the negative inertia of X."""

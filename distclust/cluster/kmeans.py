@@ -13,20 +13,19 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.initial import checked_centers, count_runs
-from distclust.cluster.inputs import Input, open_input
+from distclust.cluster.inputs import Input
 from distclust.cluster.lloyd import LloydResult, lloyd
 from distclust.cluster.seeding import kmeans_parallel, kmeans_plusplus, random_rows
 from distclust.cluster.statistics import DataStats, describe
 from distclust.cluster.steps import Labelling
 from distclust.cluster.verbose import VerboseOutput
-from distclust.data.blocks import Source
+from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError
@@ -147,41 +146,8 @@ or callable, default="k-means||"
         self.backend = backend
         self.n_partitions = n_partitions
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Compute the clustering.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features), frame, path, or collection
-        y : Ignored
-        sample_weight : array of shape (n_samples,), or a column's name for files
-            Not used in seeding if `init` is an array or a callable.
-
-        Returns
-        -------
-        self : KMeans
-
-        Raises
-        ------
-        ValueError
-            Wrong parameters or data; `distclust.DataError` says where the data is wrong.
-        """
-        with self._input(X, sample_weight, self.backend, reset=True) as (backend, rows):
-            session = Session(backend, listeners=[VerboseOutput()] if self.verbose else [])
-            return self._fit(session, rows, keep_labels=True)
-
-    def fit_source(self, session: Session, source: Source) -> Self:
-        """Fit on a source in an existing session, without labelling: ``labels_`` is not set.
-
-        Parameters
-        ----------
-        session : Session
-        source : Source
-        """
-        self._validate_params()
-        rows = open_input(self, source, None, session.backend, reset=True)
-        return self._fit(session, rows, keep_labels=False)
+    def _listeners(self) -> list[Listener]:
+        return [VerboseOutput()] if self.verbose else []
 
     def _fit(self, session: Session, rows: Input, *, keep_labels: bool) -> Self:
         source = rows.source

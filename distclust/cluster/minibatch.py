@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.initial import checked_centers, count_runs
-from distclust.cluster.inputs import Input, is_in_memory, open_input
+from distclust.cluster.inputs import Input, is_in_memory
 from distclust.cluster.kmeans import SEEDINGS
 from distclust.cluster.minibatch_loop import MiniBatchState, Pool, iterate, take_step
 from distclust.cluster.seeding import FEW_ROWS, distinct_rows, gather_rows
@@ -171,41 +171,6 @@ or callable, default="k-means||"
         self.reassignment_ratio = reassignment_ratio
         self.backend = backend
         self.n_partitions = n_partitions
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Compute the clustering.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features), frame, path, or collection
-        y : Ignored
-        sample_weight : array of shape (n_samples,), or a column's name for files
-            Not used in seeding if `init` is an array or a callable.
-
-        Returns
-        -------
-        self : MiniBatchKMeans
-
-        Raises
-        ------
-        ValueError
-            Wrong parameters or data; `distclust.DataError` says where the data is wrong.
-        """
-        with self._input(X, sample_weight, self.backend, reset=True) as (backend, rows):
-            return self._fit(Session(backend), rows, keep_labels=True)
-
-    def fit_source(self, session: Session, source: Source) -> Self:
-        """Fit on a source in an existing session, without keeping ``labels_``.
-
-        Parameters
-        ----------
-        session : Session
-        source : Source
-        """
-        self._validate_params()
-        rows = open_input(self, source, None, session.backend, reset=True)
-        return self._fit(session, rows, keep_labels=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

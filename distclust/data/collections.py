@@ -31,7 +31,15 @@ from distclust.data.decode import (
 )
 from distclust.errors import DataError
 
-__all__ = ["Chunks", "CollectionSource", "Piece", "describe", "labelled", "labels_of"]
+__all__ = [
+    "Chunks",
+    "CollectionSource",
+    "Piece",
+    "describe",
+    "known_looks",
+    "labelled",
+    "labels_of",
+]
 
 Piece = tuple[Any, int | None]
 """Where the labels of a chunk are: item `index` of what the future of a partition holds."""
@@ -267,6 +275,14 @@ def _look(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look
         return Look(table.num_rows, table.num_columns, dtype, tuple(table.column_names))
     widths = pc.list_value_length(_array(table.slice(0, 1), vector)).to_pylist()
     return Look(table.num_rows, next(iter(widths), None) or 0, dtype, None)
+
+
+def known_looks(X: Any) -> list[Look] | None:
+    """Return what `describe` would see, of a collection that says so itself: an array of floats."""
+    chunks: Any = getattr(X, "chunks", ())
+    if len(chunks) != 2 or X.dtype.name not in ("float32", "float64") or np.isnan(chunks[0]).any():
+        return None
+    return [Look(rows, X.shape[1], X.dtype.name, None) for rows in chunks[0]]
 
 
 def _fill(sizes: Iterable[tuple[int, int]], capacity: int) -> list[list[int]]:
