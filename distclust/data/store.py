@@ -181,7 +181,9 @@ class LocalStore:
 
     def files(self, name: str) -> list[str]:
         path = self._at(name)
-        found = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+        found = [path] if path.is_file() else []
+        for directory, _, names in os.walk(path):  # passes over what another job deletes meanwhile
+            found += [Path(directory, file) for file in names]
         return sorted(item.relative_to(self.root).as_posix() for item in found)
 
     def move(self, source: str, target: str) -> None:
