@@ -52,12 +52,17 @@ def ray_cluster() -> Iterator[str]:
 def dask_cluster() -> Iterator[str]:
     """Address of a Dask scheduler with 2 worker processes that nannies restart."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=CPUS,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs="CRITICAL",
-    ) as cluster:
+    dask = pytest.importorskip("dask")
+    patient = {"distributed.deploy.lost-worker-timeout": "300s"}  # else it gives a slow nanny up
+    with (
+        dask.config.set(patient),
+        distributed.LocalCluster(
+            n_workers=CPUS,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs="CRITICAL",
+        ) as cluster,
+    ):
         yield cluster.scheduler_address
