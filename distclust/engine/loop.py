@@ -185,16 +185,15 @@ class CallLoop:
 
     def _give_up_overdue(self) -> None:
         now = time.monotonic()
-        overdue = {
-            future: call
+        overdue = [
+            future
             for future, call in self._pending.items()
             if call.deadline is not None and call.deadline <= now
-        }
+        ]
         if overdue:  # some may have answered while the caller was busy with other replies
-            _, silent = self._backend.wait(list(overdue), 0)
+            _, silent = self._backend.wait(overdue, 0)
             for future in silent:
-                call = self._pending.pop(future)
-                self._abandoned[future] = call
+                call = self._abandoned[future] = self._pending.pop(future)
                 error = ClusterTimeout(f"no reply within {self._policy.call_timeout:g} s")
                 self._retry_or_raise(call.tag, error)
 
