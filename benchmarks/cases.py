@@ -1,11 +1,8 @@
-"""What is clustered: seeded blobs that overlap, or rows of a Parquet file.
-
-The blobs' centers are drawn closer together than the blobs are wide, so that no contender
-converges in the few iterations that are timed.
-"""
+"""What is clustered: seeded blobs that overlap, or rows of a Parquet file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["CASES", "Case", "Problem", "make"]
+__all__ = ["CASES", "Case", "Problem", "from_file", "make"]
 
 SEED = 20_240_607
 BLOCK = 100_000  # rows made at a time
@@ -21,42 +18,47 @@ BLOCK = 100_000  # rows made at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A size of problem; `n_rows` and `n_features` of 0 mean: what the file has."""
+    """A size of problem.
+
+    Attributes
+    ----------
+    separation : float
+        Distance between blobs' centers (root mean square), in standard deviations of a
+        blob in any direction. Chosen so that scikit-learn takes dozens of iterations to
+        converge, or hundreds.
+    path : Path or None
+        Parquet file to read the rows from, instead.
+    """
 
     name: str
+    n_clusters: int
     n_rows: int = 0
     n_features: int = 0
-    n_clusters: int
-    n_iter: int = 10
-
-    @property
-    def from_file(self) -> bool:
-        """Whether the rows come from a Parquet file."""
-        return self.n_rows == 0
+    separation: float = 2.0
+    path: Path | None = None
 
     def describe(self) -> str:
         """Return one line for people."""
-        size = "--data" if self.from_file else f"{self.n_rows:,} x {self.n_features}"
-        return f"{self.name}: {size}, k={self.n_clusters}, {self.n_iter} iterations"
+        return f"{self.name}: {self.n_rows:,} x {self.n_features}, k={self.n_clusters}"
 
 
 CASES = {
     case.name: case
     for case in (
         Case(name="A", n_rows=1_000_000, n_features=50, n_clusters=10),
-        Case(name="B", n_rows=2_000_000, n_features=16, n_clusters=100),
+        Case(name="B", n_rows=2_000_000, n_features=16, n_clusters=100, separation=4.0),
         Case(name="C", n_rows=300_000, n_features=128, n_clusters=1000),
         Case(name="D", n_rows=5_000_000, n_features=2, n_clusters=50),
-        # the two sizes that the project's targets are stated for: A and B by another name
-        Case(name="P1", n_rows=1_000_000, n_features=50, n_clusters=10),
-        Case(name="P2", n_rows=2_000_000, n_features=16, n_clusters=100),
-        Case(name="E1", n_clusters=100, n_iter=20),
-        Case(name="E2", n_clusters=1000, n_iter=20),
     )
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+def from_file(path: Path, n_clusters: Sequence[int]) -> list[Case]:
+    """Return the cases of a file: one for each number of clusters."""
+    return [Case(name=f"{path.stem} k={k}", n_clusters=k, path=path) for k in n_clusters]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
     """What every contender is given.
 
@@ -65,34 +67,28 @@ class Problem:
     X : ndarray of shape (n, d), float32, C order
     centers : ndarray of shape (k, d), float32
         Distinct rows of `X`.
-    n_iter : int
     """
 
     case: Case
     X: np.ndarray
     centers: np.ndarray
-    n_iter: int
 
 
-def make(case: Case, data: Path | None, scale: float) -> Problem:
+def make(case: Case, scale: float = 1.0) -> Problem:
     """Make, or read, the problem of a case with `scale` times its rows."""
     rng = np.random.default_rng(SEED)
-    if case.from_file:
-        if data is None:
-            raise FileNotFoundError(f"case {case.name} needs --data FILE.parquet")
-        X = _read(data)
-        X = X[: round(len(X) * scale)]
-    else:
-        X = _blobs(rng, round(case.n_rows * scale), case.n_features, case.n_clusters)
+    X = _blobs(rng, case, scale) if case.path is None else _read(case.path, scale)
     distinct = np.unique(X[rng.permutation(len(X))[: 4 * case.n_clusters]], axis=0)
     centers = rng.permutation(distinct)[: case.n_clusters]
     if len(centers) < case.n_clusters:
         raise ValueError(f"case {case.name}: {len(X)} rows have too few distinct ones for centers")
-    return Problem(case=case, X=X, centers=np.ascontiguousarray(centers), n_iter=case.n_iter)
+    return Problem(case=case, X=X, centers=np.ascontiguousarray(centers))
 
 
-def _blobs(rng: np.random.Generator, n: int, d: int, k: int) -> np.ndarray:
-    means = rng.standard_normal((k, d), dtype=np.float32)
+def _blobs(rng: np.random.Generator, case: Case, scale: float) -> np.ndarray:
+    n, d, k = round(case.n_rows * scale), case.n_features, case.n_clusters
+    spread = np.float32(case.separation / np.sqrt(2 * d))
+    means = spread * rng.standard_normal((k, d), dtype=np.float32)
     X = np.empty((n, d), dtype=np.float32)
     for start in range(0, n, BLOCK):
         block = X[start : start + BLOCK]
@@ -101,9 +97,10 @@ def _blobs(rng: np.random.Generator, n: int, d: int, k: int) -> np.ndarray:
     return X
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, scale: float) -> np.ndarray:
     """Read numeric columns, or one column of equally long vectors, as float32."""
     table = pq.read_table(path)
+    table = table.slice(0, round(table.num_rows * scale))
     for column in table.columns:
         if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
             vectors = column.combine_chunks()

@@ -24,6 +24,7 @@ DISTRIBUTIONS = (
     "dask",
     "distributed",
     "dask-ml",
+    "pyspark",
     "ray",
     "numba",
     "pyarrow",

@@ -1,7 +1,7 @@
-"""The K-Means benchmark: fixed Lloyd iterations from the same centers, interleaved repeats.
+"""Runs the K-Means contenders: they take turns, and every fit is timed whole.
 
-The contenders of a place take turns: one fit each, then the next repeat, so that a machine
-that slows down slows everyone down. Figures are medians of whole fits.
+The contenders of a place do one fit each, then the next round begins, so that a machine
+that slows down slows everyone down.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from typing import Any
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from benchmarks import cases, contenders, places, report
-from benchmarks.contenders import Contender, Fitted
+from benchmarks import cases, places, report
+from benchmarks.contender import Contender, Fitted, Request
 from benchmarks.environment import environment
 from benchmarks.inertia import inertia
+from benchmarks.modes import Mode
+from benchmarks.ours import OURS
+from benchmarks.peers import PEERS, ScikitLearn
 
 __all__ = ["Options", "run"]
-
-WARM_UP_ITERATIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The command line, parsed."""
 
+    mode: Mode
     peers: Sequence[str]
-    backends: Sequence[str]
-    cases: Sequence[str]
+    ours: Sequence[str]
+    cases: Sequence[cases.Case]
     repeats: int
     workers: int
     chunks_per_worker: int
     dask_input: str
-    marginal: bool
     scale: float
-    data: Path | None
     json: Path | None
 
 
 @dataclass(kw_only=True)
 class Series:
-    """What one contender did in one case."""
+    """The fits of one contender with one limit on iterations."""
 
     contender: Contender
-    fitted: Fitted | None = None
+    budget: int | None
     seconds: list[float] = field(default_factory=list)
-    one_iteration_seconds: list[float] = field(default_factory=list)
+    n_iter: list[int] = field(default_factory=list)
+    inertia: list[float] = field(default_factory=list)
     error: str | None = None
 
 
@@ -63,30 +64,27 @@ def run(options: Options) -> int:
     console = Console(width=None if sys.stdout.isatty() else 150)
     about = environment()
     console.print(report.headline(about, options.workers))
-    chosen = [contenders.PEERS[name]() for name in options.peers]
-    chosen += [contenders.OURS[name]() for name in options.backends]
     present = []
-    for contender in chosen:
+    for contender in [PEERS[name]() for name in options.peers] + [OURS[n]() for n in options.ours]:
         reason = contender.missing()
-        if reason is None:
+        if reason is None and options.mode.admits(contender):
             present.append(contender)
-        else:
+        elif reason is not None:
             console.print(f"[yellow]skipped[/] {contender.name}: {reason}", highlight=False)
     lines = []
-    for line in _lines(options, present, console):
+    for line in _lines(options, present):
         lines.append(line)
         console.print(report.sentence(line), highlight=False)
         if options.json is not None:
             with options.json.open("a") as file:
                 file.write(json.dumps({**line, **about}) + "\n")
-    console.print(report.table(lines))
+    report.show(lines, console)
     return int(any(line["error"] for line in lines))
 
 
-def _lines(
-    options: Options, present: Sequence[Contender], console: Console
-) -> Iterator[dict[str, Any]]:
-    """Yield one record for each case and contender."""
+def _lines(options: Options, present: Sequence[Contender]) -> Iterator[dict[str, Any]]:
+    """Yield one record for each case, contender and budget."""
+    references: dict[str, int] = {}
     for kind in places.PLACES:
         here = [contender for contender in present if contender.place == kind]
         if not here:
@@ -94,49 +92,71 @@ def _lines(
         with places.opened(
             kind, options.workers, options.chunks_per_worker, options.dask_input
         ) as place:
-            for name in dict.fromkeys(options.cases):
-                try:
-                    problem = cases.make(cases.CASES[name], options.data, options.scale)
-                except FileNotFoundError as error:
-                    console.print(f"[yellow]skipped[/] {error}", highlight=False)
-                    continue
-                for series in _measure(here, place, problem, options):
+            for case in options.cases:
+                problem = cases.make(case, options.scale)
+                for series in _measure(here, place, problem, options, references):
                     yield _record(series, problem, options)
                 place.forget()
 
 
 def _measure(
-    here: Sequence[Contender], place: places.Place, problem: cases.Problem, options: Options
+    here: Sequence[Contender],
+    place: places.Place,
+    problem: cases.Problem,
+    options: Options,
+    references: dict[str, int],
 ) -> list[Series]:
-    """Warm up, then let the contenders take turns."""
-    all_series = [Series(contender=contender) for contender in here]
-    for series in all_series:
-        with _failures_noted(series):
-            series.contender.prepare(place, problem.X)
-            _timed_fit(series.contender, problem, WARM_UP_ITERATIONS, options.workers)
-    for _ in range(options.repeats):
-        for series in all_series:
-            if series.error is not None:
+    """Warm up, then let the contenders take turns.
+
+    `references` holds the iterations that scikit-learn took in a case: filled here in its
+    first round, read by those that come after it.
+    """
+    mode, name = options.mode, problem.case.name
+    everyone = []
+    for contender in here:
+        warm_up = Series(contender=contender, budget=None)
+        with _failures_noted(warm_up):
+            contender.prepare(place, problem.X)
+            _timed_fit(contender, mode.warm_up(problem), options.workers)
+        budgets = mode.budgets if warm_up.error is None else mode.budgets[:1]
+        everyone += [Series(contender=contender, budget=b, error=warm_up.error) for b in budgets]
+    for seed in range(options.repeats):
+        for series in sorted(everyone, key=lambda s: s.budget or 0):  # stable: contenders in turn
+            if series.error is not None or _settled(series, everyone):
                 continue
             with _failures_noted(series):
-                seconds, series.fitted = _timed_fit(
-                    series.contender, problem, problem.n_iter, options.workers
+                request = mode.request(
+                    problem,
+                    series.contender,
+                    budget=series.budget,
+                    seed=seed if mode.new_seeds else 0,
+                    reference=references.get(name),
                 )
+                seconds, fitted = _timed_fit(series.contender, request, options.workers)
                 series.seconds.append(seconds)
-                if options.marginal:
-                    seconds, _ = _timed_fit(series.contender, problem, 1, options.workers)
-                    series.one_iteration_seconds.append(seconds)
-    return all_series
+                series.n_iter.append(int(fitted.n_iter))
+                if mode.new_seeds or seed == 0:
+                    series.inertia.append(inertia(problem.X, fitted.centers))
+                if isinstance(series.contender, ScikitLearn):
+                    references.setdefault(name, int(fitted.n_iter))
+    return [series for series in everyone if series.seconds or series.error]
 
 
-def _timed_fit(
-    contender: Contender, problem: cases.Problem, n_iter: int, threads: int
-) -> tuple[float, Fitted]:
+def _settled(series: Series, everyone: Sequence[Series]) -> bool:
+    """Tell whether this contender has converged with a smaller limit than this."""
+    return any(
+        other.contender is series.contender and n_iter < (other.budget or 0) < (series.budget or 0)
+        for other in everyone
+        for n_iter in other.n_iter[:1]
+    )
+
+
+def _timed_fit(contender: Contender, request: Request, threads: int) -> tuple[float, Fitted]:
     """Time one whole fit, in seconds of wall time, with at most `threads` threads here."""
     with warnings.catch_warnings(), threadpool_limits(threads):
-        warnings.simplefilter("ignore")  # not converged: that is the point
+        warnings.simplefilter("ignore")  # not converged: that may be the point
         start = time.perf_counter()
-        fitted = contender.fit(problem.centers.copy(), n_iter)
+        fitted = contender.fit(request)
         return time.perf_counter() - start, fitted
 
 
@@ -153,6 +173,7 @@ def _record(series: Series, problem: cases.Problem, options: Options) -> dict[st
     """Make the JSON record of a series."""
     record: dict[str, Any] = {
         "benchmark": "kmeans",
+        "mode": options.mode.name,
         "case": problem.case.name,
         "n_rows": len(problem.X),
         "n_features": problem.X.shape[1],
@@ -161,6 +182,7 @@ def _record(series: Series, problem: cases.Problem, options: Options) -> dict[st
         "contender": series.contender.name,
         "place": series.contender.place,
         "workers": options.workers,
+        "budget": series.budget,
         "error": series.error,
     }
     if series.contender.place == "dask":
@@ -168,21 +190,11 @@ def _record(series: Series, problem: cases.Problem, options: Options) -> dict[st
             "chunks_per_worker": options.chunks_per_worker,
             "dask_input": options.dask_input,
         }
-    if series.fitted is None or series.error is not None:
+    if series.error is not None:
         return record
-    median = statistics.median(series.seconds)
-    record |= {
-        "n_iter": int(series.fitted.n_iter),
+    return record | {
         "seconds": [round(seconds, 5) for seconds in series.seconds],
-        "median_seconds": round(median, 5),
-        "ms_per_iteration": round(1e3 * median / series.fitted.n_iter, 3),
-        "inertia": inertia(problem.X, series.fitted.centers),
+        "median_seconds": round(statistics.median(series.seconds), 5),
+        "n_iter": series.n_iter,
+        "inertia": series.inertia,
     }
-    if series.one_iteration_seconds and series.fitted.n_iter > 1:
-        one = statistics.median(series.one_iteration_seconds)
-        marginal = (median - one) / (series.fitted.n_iter - 1)
-        record |= {
-            "marginal_ms_per_iteration": round(1e3 * marginal, 3),
-            "fixed_seconds": round(one - marginal, 5),
-        }
-    return record

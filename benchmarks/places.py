@@ -1,4 +1,4 @@
-"""Where contenders run: this process, a Dask cluster or a Ray cluster on this machine.
+"""Where contenders run: this process, or a Dask, Ray or Spark cluster on this machine.
 
 Only one place is open at a time, so that idle clusters take no cycles from what is timed.
 """
@@ -6,6 +6,7 @@ Only one place is open at a time, so that idle clusters take no cycles from what
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 __all__ = ["PLACES", "Place", "opened"]
 
-PLACES = ("process", "dask", "ray")
+PLACES = ("process", "dask", "ray", "spark")
 
 
 class Place:
@@ -22,10 +23,10 @@ class Place:
 
     Attributes
     ----------
-    kind : {"process", "dask", "ray"}
+    kind : {"process", "dask", "ray", "spark"}
     workers : int
         Threads in this process, or one-thread worker processes of a cluster.
-    client : distributed.Client or None
+    client : distributed.Client, pyspark.sql.SparkSession or None
     """
 
     def __init__(
@@ -73,9 +74,27 @@ class Place:
         wait(array)
         return array
 
+    def spark_frame(self, X: np.ndarray) -> Any:
+        """Return `X` in Spark's memory: a cached DataFrame with a column of vectors."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from pyspark.ml.functions import array_to_vector
+
+        with tempfile.TemporaryDirectory() as folder:
+            values = pa.array(X.astype(np.float64).ravel())
+            rows = pa.FixedSizeListArray.from_arrays(values, X.shape[1])
+            path = f"{folder}/rows.parquet"
+            pq.write_table(pa.table({"x": rows.cast(pa.list_(pa.float64()))}), path)
+            vectors = self.client.read_parquet(path).select(array_to_vector("x").alias("features"))
+            frame = vectors.repartition(self.workers).persist()
+            frame.count()
+        return frame
+
     def forget(self) -> None:
-        """Drop the array of the last case."""
+        """Drop what was held for the last case."""
         self._array = self._array_of = None
+        if self.kind == "spark":
+            self.client.catalog.clearCache()
 
     def close(self) -> None:
         """Close our backend, if one was connected."""
@@ -87,7 +106,8 @@ class Place:
 def opened(kind: str, workers: int, chunks_per_worker: int, dask_input: str) -> Iterator[Place]:
     """Open a place, and close it in the end."""
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(_dask(workers)) if kind == "dask" else None
+        clients = {"dask": _dask, "spark": _spark}
+        client = stack.enter_context(clients[kind](workers)) if kind in clients else None
         place = Place(kind, workers, chunks_per_worker, dask_input, client)
         stack.callback(place.close)
         yield place
@@ -108,3 +128,21 @@ def _dask(workers: int) -> Iterator[Any]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _spark(workers: int) -> Iterator[Any]:
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.driver.memory": "6g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.log.level": "ERROR",
+    }
+    session = SparkSession.builder.master(f"local[{workers}]").config(map=settings).getOrCreate()
+    try:
+        yield session
+    finally:
+        session.stop()

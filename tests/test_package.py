@@ -127,7 +127,7 @@ def test_readme_has_commands_for_ci() -> None:
 def test_benchmark_runs(tmp_path: Path) -> None:
     result = tmp_path / "results.jsonl"
     flags = ["--cases", "A", "--scale", "0.002", "--repeats", "1", "--json", str(result)]
-    run_python("-m", "benchmarks", "kmeans", "--peers", "sklearn", "--backends", "local", *flags)
+    run_python("-m", "benchmarks", "kmeans", "--peers", "sklearn", "--ours", "local", *flags)
     peer, ours = (json.loads(line) for line in result.read_text().splitlines())
     assert (peer["contender"], ours["contender"]) == ("sklearn", "distclust local")
     assert peer["error"] is ours["error"] is None

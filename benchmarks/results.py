@@ -1,0 +1,26 @@
+"""Shows measured JSON lines again: tables for a terminal and for Markdown, and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import plot, report
+
+__all__ = ["show"]
+
+
+def show(json: Sequence[Path], png: Path | None) -> int:
+    """Pool the lines of files, print them as tables, and draw them if asked."""
+    lines = report.pooled(line for path in json for line in _read(path))
+    report.show(lines, Console(width=150))
+    if png is not None:
+        plot.draw(lines, png)
+    return 0
+
+
+def _read(path: Path) -> list[report.Line]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
