@@ -30,6 +30,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from distclust.backends import resolve
 from distclust.cluster.inputs import Input, is_in_memory, open_input
+from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.cluster.scorer import CenterScorer
 from distclust.cluster.steps import (
     Labelling,
@@ -64,6 +65,10 @@ class CenterEstimator(
     _saved_arrays: ClassVar[tuple[str, ...]] = ("cluster_centers_", "cluster_sizes_")
     _saved_scalars: ClassVar[tuple[str, ...]] = ("inertia_", "n_iter_", "inertia_history_")
     _sklearn_class: ClassVar[type] = SklearnKMeans
+
+    @property
+    def _metric(self) -> Euclidean:
+        return EUCLIDEAN
 
     @abstractmethod
     def _fit(self, session: Session, rows: Input, *, keep_labels: bool) -> Self:
@@ -138,7 +143,7 @@ class CenterEstimator(
                 )
             shards = self._shard(Session(backend), rows.source)
             centers = shards.session.broadcast(self._centers(rows.source))
-            found = shards.map(distance_rows, centers)
+            found = shards.map(distance_rows, centers, self._metric)
             return rows.gather([pair for _, pairs in found for pair in pairs])
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> npt.NDArray[Any]:
@@ -153,7 +158,7 @@ class CenterEstimator(
             centers = self._centers(rows.source)
             frame = Frame.of_centers(centers)
             found = self._labelling(shards, centers, frame, keep_labels=False)
-            return -frame.in_data_units(exact_value(found.inertia))
+            return -self._metric.inertia(frame.in_data_units(exact_value(found.inertia)))
 
     def scorer(self, columns: Sequence[str] = ("label",)) -> CenterScorer:
         """Return a small picklable function that computes output columns of a `Block`.
@@ -163,7 +168,7 @@ class CenterEstimator(
         columns : sequence of {"label", "distance"}
         """
         check_is_fitted(self)
-        return CenterScorer(self.cluster_centers_, tuple(columns))
+        return CenterScorer(self.cluster_centers_, tuple(columns), self._metric)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model into directory `path`; `distclust.load` reads it.
@@ -226,11 +231,13 @@ class CenterEstimator(
         state: dict[str, Any] = super().__getstate__()
         return state if isinstance(self.backend, str) else {**state, "backend": "auto"}
 
-    def to_sklearn(self) -> SklearnKMeans:
+    def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.cluster.KMeans` that predicts the same labels.
 
         The same up to rows whose two nearest centers are equally far within rounding:
-        scikit-learn does not decide those canonically.
+        scikit-learn does not decide those canonically. With ``metric="cosine"`` it is the
+        last step of a `sklearn.pipeline.Pipeline` after a `Normalizer`: its distances and
+        its inertia are the Euclidean ones of unit vectors, not ``1 - cos``.
         """
         check_is_fitted(self)
         centers = self.cluster_centers_
@@ -243,7 +250,7 @@ class CenterEstimator(
         shared = ("cluster_centers_", "inertia_", "n_iter_", "n_features_in_", "feature_names_in_")
         for name, value in self._fitted((*shared, "labels_")).items():
             setattr(model, name, value)
-        return model
+        return self._metric.for_sklearn(model)
 
     def _fitted(self, names: Iterable[str]) -> dict[str, Any]:
         """Return those of the named attributes that are set."""
@@ -274,6 +281,7 @@ class CenterEstimator(
             yield opened
 
     def _shard(self, session: Session, source: Source) -> Shards:
+        source = self._metric.source(source)
         if self.n_partitions is None and source.n_rows < MIN_ROWS_PER_PARTITION:
             return session.shard(source, 1)
         return session.shard(source, self.n_partitions)

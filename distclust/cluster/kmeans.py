@@ -21,6 +21,7 @@ from distclust.cluster.base import CenterEstimator
 from distclust.cluster.initial import checked_centers, count_runs
 from distclust.cluster.inputs import Input
 from distclust.cluster.lloyd import LloydResult, lloyd
+from distclust.cluster.metric import METRICS, Euclidean
 from distclust.cluster.seeding import kmeans_parallel, kmeans_plusplus, random_rows
 from distclust.cluster.statistics import DataStats, describe
 from distclust.cluster.steps import Labelling
@@ -70,6 +71,10 @@ or callable, default="k-means||"
         Accepted for compatibility; X is never modified.
     algorithm : {"lloyd", "elkan"}, default="lloyd"
         Accepted for compatibility; both give the same labels.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        ``"cosine"`` is spherical K-Means: rows and centers are scaled to unit length, and
+        a distance is one minus the cosine of the angle between a row and a center.
+        A row of zeros has no direction and is an error, in `fit` and afterwards.
     backend : {"auto", "local", "ray", "dask"} or Backend, default="auto"
         Where to run. ``"auto"`` goes where X lives. Rows held by this process are
         predicted in this process, unless a Backend is given.
@@ -81,7 +86,8 @@ or callable, default="k-means||"
     cluster_centers_ : ndarray of shape (n_clusters, n_features), dtype of X
     labels_ : ndarray of shape (n_samples,), int32, or a collection like X
     inertia_ : float
-        Weighted sum of squared distances to the nearest center, summed exactly.
+        Weighted sum of squared distances to the nearest center, summed exactly; with
+        ``metric="cosine"`` of distances, ``1 - cos``.
     n_iter_ : int
     inertia_history_ : list of float
         Inertia of the centers each iteration started from.
@@ -93,6 +99,11 @@ or callable, default="k-means||"
     Notes
     -----
     The method is S. P. Lloyd's (1982); semantics are those of `sklearn.cluster.KMeans`.
+    With ``metric="cosine"`` it is I. S. Dhillon's and D. S. Modha's (2001): each center is
+    the direction of the sum of its rows, and one whose rows cancel out stays where it was.
+    ``1 - cos`` is computed as half the squared distance of unit vectors that are rounded to
+    the data's dtype: it keeps its digits where angles are small, and cosines equal within
+    that rounding are not told apart by the lowest index. `tol` refers to these vectors.
 
     Examples
     --------
@@ -103,6 +114,12 @@ or callable, default="k-means||"
     16.0
     >>> kmeans.predict([[0, 0], [12, 3]]) == kmeans.labels_[[0, 3]]
     array([ True,  True])
+
+    Directions, whatever the lengths:
+
+    >>> X = np.array([[1, 0], [5, 1], [0, 2], [1, 9]])
+    >>> KMeans(n_clusters=2, metric="cosine", init=X[[0, 2]]).fit_predict(X)
+    array([0, 0, 1, 1], dtype=int32)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -115,6 +132,7 @@ or callable, default="k-means||"
         "random_state": ["random_state"],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions({"lloyd", "elkan"})],
+        "metric": [StrOptions(set(METRICS))],
         "backend": [str, object],
         "n_partitions": [None, Interval(Integral, 1, None, closed="left")],
     }
@@ -131,6 +149,7 @@ or callable, default="k-means||"
         random_state: Any = None,
         copy_x: bool = True,
         algorithm: str = "lloyd",
+        metric: str = "euclidean",
         backend: str | Backend = "auto",
         n_partitions: int | None = None,
     ) -> None:
@@ -143,8 +162,13 @@ or callable, default="k-means||"
         self.random_state = random_state
         self.copy_x = copy_x
         self.algorithm = algorithm
+        self.metric = metric
         self.backend = backend
         self.n_partitions = n_partitions
+
+    @property
+    def _metric(self) -> Euclidean:
+        return METRICS[self.metric]
 
     def _listeners(self) -> list[Listener]:
         return [VerboseOutput()] if self.verbose else []
@@ -158,7 +182,7 @@ or callable, default="k-means||"
         n_init = self._n_init = self._runs()
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_init)
         shards = self._shard(session, source)
-        data = describe(shards, source.dtype, weighted=source.weighted)
+        data = describe(shards, source.dtype, weighted=source.weighted, metric=self._metric)
         only_run = keep_labels and n_init == 1
         runs = (
             self._single_run(shards, data, rows, seed, keep_labels=only_run)
@@ -167,7 +191,8 @@ or callable, default="k-means||"
         result, labelling = min(runs, key=lambda run: run[1].inertia)  # the first of equals
         self.cluster_centers_ = result.centers
         self._n_features_out = self.n_clusters
-        self.inertia_ = data.frame.in_data_units(exact_value(labelling.inertia))
+        sq_distances = data.frame.in_data_units(exact_value(labelling.inertia))
+        self.inertia_ = self._metric.inertia(sq_distances)
         self.inertia_history_ = result.inertia_history
         self.cluster_sizes_ = labelling.sizes
         self.n_iter_ = result.n_iter
@@ -181,7 +206,7 @@ or callable, default="k-means||"
     ) -> tuple[LloydResult, Labelling]:
         session = shards.session
         with session.stage("seeding"):
-            centers = self._initial_centers(shards, data, rows, seed)
+            centers = data.metric.start(self._initial_centers(shards, data, rows, seed))
         with session.stage("iterations"):
             result = lloyd(shards, centers, data, max_iter=self.max_iter, tol=self.tol)
         with session.stage("labelling"):

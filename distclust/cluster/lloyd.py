@@ -70,7 +70,7 @@ def lloyd(
         sent = session.broadcast(centers)
         stats: ClusterStats = shards.reduce(lloyd_stats, merge_stats, sent, frame, rounding)
         relocated = _relocate(shards, stats, sent, frame, rounding)
-        new_centers = _means(relocated, data)
+        new_centers = _moved(relocated, centers, data)
         history.append(_inertia(stats, centers, data))
         shift = sq_shift(new_centers, centers, data)
         converged = _converged(stats, before, shift, enough)
@@ -101,14 +101,14 @@ def _converged(
     return "tolerance" if shift <= enough else ""
 
 
-def _means(stats: ClusterStats, data: DataStats) -> Centers:
-    """Return the clusters' means; an empty one takes the place of the heaviest's."""
+def _moved(stats: ClusterStats, centers: Centers, data: DataStats) -> Centers:
+    """Return the clusters' new centers; an empty one takes the place of the heaviest's."""
     rounding = data.rounding
     filled = stats.weights > 0
     weights = rounding.weights(np.where(filled, stats.weights, 1))
     means = rounding.offset + rounding.sums(stats.sums) / weights[:, np.newaxis]
     means[~filled] = means[stats.weights.argmax()]
-    return means.astype(data.dtype)
+    return data.metric.moved(means, centers).astype(data.dtype)
 
 
 def sq_shift(new_centers: Centers, centers: Centers, data: DataStats) -> float:
@@ -124,7 +124,7 @@ def _inertia(stats: ClusterStats, centers: Centers, data: DataStats) -> float:
     weights = data.rounding.weights(stats.weights)
     sums = data.rounding.sums(stats.sums) * scale
     inertia = data.scatter - (2 * at * sums).sum() + (weights * (at * at).sum(axis=1)).sum()
-    return data.frame.in_data_units(max(float(inertia), 0.0))
+    return data.metric.inertia(data.frame.in_data_units(max(float(inertia), 0.0)))
 
 
 def _relocate(

@@ -217,7 +217,7 @@ or callable, default="k-means||"
                 self._label(shards, rows, keep_labels=True)
         return self
 
-    def to_sklearn(self) -> SklearnMiniBatchKMeans:
+    def to_sklearn(self) -> Any:
         """Return a fitted `sklearn.cluster.MiniBatchKMeans` that predicts the same labels.
 
         The same up to rows whose two nearest centers are equally far within rounding:

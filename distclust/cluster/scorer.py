@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.errors import ConfigError
@@ -27,21 +28,31 @@ class CenterScorer:
     centers : ndarray of shape (k, d)
     columns : tuple of str
         Which of them.
+    metric : Euclidean
+        What a distance is.
     """
 
-    def __init__(self, centers: npt.NDArray[Any], columns: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        centers: npt.NDArray[Any],
+        columns: tuple[str, ...],
+        metric: Euclidean = EUCLIDEAN,
+    ) -> None:
         unknown = sorted(set(columns) - set(COLUMNS))
         if unknown:
             raise ConfigError(f"output columns {unknown} are unknown; known are {list(COLUMNS)}")
         self.centers = centers
         self.columns = columns
+        self.metric = metric
 
     def __call__(self, block: Block) -> dict[str, npt.NDArray[Any]]:
+        block = self.metric.block(block)
         shares = Partition([block]).shares(n_threads())
         tables = map_tiles(lambda share: [assign(b.X, self._table) for b, _ in share], shares)
         found = [pair for pairs in tables for pair in pairs] or [assign(block.X, self._table)]
         labels, sq_dist = (np.concatenate(part) for part in zip(*found, strict=True))
-        values = {"label": labels, "distance": np.sqrt(sq_dist) / self._table.scale}
+        distance = self.metric.distances(sq_dist, self._table.scale)
+        values = {"label": labels, "distance": distance}
         return {name: values[name] for name in self.columns}
 
     @cached_property
@@ -49,4 +60,4 @@ class CenterScorer:
         return center_table(self.centers, Frame.of_centers(self.centers))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"centers": self.centers, "columns": self.columns}
+        return {"centers": self.centers, "columns": self.columns, "metric": self.metric}

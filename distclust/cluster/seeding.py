@@ -167,7 +167,7 @@ def _best_of_candidates(
         centers = _greedy(shards, k, data, seed)
         if not iterate:
             return centers
-        about = describe(shards, data.dtype, weighted=True)
+        about = describe(shards, data.dtype, weighted=True, metric=data.metric)
         return lloyd(shards, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.data.blocks import Partition, Share
 from distclust.engine.shards import Shards
 from distclust.engine.threads import map_tiles, n_threads
@@ -50,6 +51,8 @@ class DataStats:
         Where kernels see the data from.
     rounding : FixedPoint
         How cluster sums are rounded.
+    metric : Euclidean
+        How the rows, which are as it wants them, become centers.
     """
 
     n_rows: int
@@ -59,16 +62,19 @@ class DataStats:
     scatter: float
     frame: Frame
     rounding: FixedPoint
+    metric: Euclidean = EUCLIDEAN
 
 
-def describe(shards: Shards, dtype: np.dtype[Any], *, weighted: bool) -> DataStats:
+def describe(
+    shards: Shards, dtype: np.dtype[Any], *, weighted: bool, metric: Euclidean = EUCLIDEAN
+) -> DataStats:
     """Look at all rows twice: extremes, then moments that cannot overflow."""
     found: Extremes = shards.reduce(partition_extremes, merge_extremes)
     if weighted and found.max_weight == 0:
         raise DataError("every sample weight is 0; at least one row must weigh something")
     scale = MomentScale.of(found)
     sums: Moments = shards.reduce(partition_moments, merge_moments, scale)
-    return _summarise(found, scale, sums, dtype, weighted=weighted)
+    return replace(_summarise(found, scale, sums, dtype, weighted=weighted), metric=metric)
 
 
 def _summarise(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.metric import Euclidean
 from distclust.data.blocks import Block, Partition, Share
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import (
@@ -215,13 +216,15 @@ def far_rows(
     return reduce(merge, map_tiles(of_share, partition.shares(n_threads())))
 
 
-def distance_rows(partition: Partition, centers: Centers) -> list[tuple[int, npt.NDArray[Any]]]:
+def distance_rows(
+    partition: Partition, centers: Centers, metric: Euclidean
+) -> list[tuple[int, npt.NDArray[Any]]]:
     """Measure every row's distance to every center: (global id of the first row, distances)."""
     exact = np.asarray(centers, dtype=np.float64)
     scale = Frame.of_centers(centers).scale
 
     def of_block(block: Block) -> npt.NDArray[Any]:
-        dist = np.sqrt(sq_distances(block.X, exact, scale)) / scale
+        dist = metric.distances(sq_distances(block.X, exact, scale), scale)
         return np.ascontiguousarray(dist, dtype=centers.dtype)
 
     def of_share(share: Share) -> list[tuple[int, npt.NDArray[Any]]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from distclust.data.manifest import DataFile, Manifest, RowGroup
 from distclust.data.selection import PartitionValues, Selection
+from distclust.data.uri import scrub
 from distclust.errors import ConfigError
 
 __all__ = ["Piece", "ShardSpec", "file_pieces", "plan_shards"]
@@ -66,6 +67,17 @@ class ShardSpec:
     def decoded_bytes(self) -> int:
         """Bytes of the partition's blocks."""
         return self.n_rows * self.selection.row_nbytes
+
+    @property
+    def largest_block_bytes(self) -> int:
+        """Bytes of the largest of them."""
+        return max(piece.length for piece in self.pieces) * self.selection.row_nbytes
+
+    def place_of(self, row_id: int) -> str:
+        """Say in which file the row of a global id is, for messages."""
+        piece = next(p for p in self.pieces if 0 <= row_id - p.row_start < p.length)
+        row = piece.offset + row_id - piece.row_start
+        return f"{scrub(piece.path)}: row group {piece.row_group}, row {row} of it"
 
 
 def plan_shards(manifest: Manifest, n_partitions: int) -> list[ShardSpec]:

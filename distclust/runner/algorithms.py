@@ -113,6 +113,7 @@ class KMeansSpec(Strict):
     n_init: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
     max_iter: int = Field(default=300, ge=1, le=1_000_000)
     tol: float = Field(default=1e-4, ge=0)
+    metric: Literal["euclidean", "cosine"] = "euclidean"
     random_state: int | None = Field(default=0, ge=0, lt=2**32)
 
 
@@ -143,6 +144,8 @@ register(
         n_clusters=lambda spec: spec.n_clusters,
         label_columns=("distance",),
         summary=_summarize_kmeans,
-        cost=lambda spec, n_features, itemsize: kmeans_cost(spec.n_clusters, n_features, itemsize),
+        cost=lambda spec, n_features, itemsize: kmeans_cost(
+            spec.n_clusters, n_features, itemsize, unit_rows=spec.metric == "cosine"
+        ),
     ),
 )

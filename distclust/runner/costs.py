@@ -36,6 +36,8 @@ class AlgorithmCost:
         Scratch memory of one kernel thread.
     state_bytes : int
         Model state in each worker, whatever the number of rows.
+    copies_blocks : bool
+        Whether blocks are copied, one after the other, once they are loaded.
     """
 
     to_worker_bytes: int
@@ -43,6 +45,7 @@ class AlgorithmCost:
     flops_per_row: int
     thread_bytes: int
     state_bytes: int
+    copies_blocks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,8 @@ class WorkerMemory:
     resident : int
         The rows it keeps, with their per-row state.
     loading : int
-        Batches being decoded at the same time, before they become blocks.
+        Batches being decoded at the same time, before they become blocks; and copies of
+        blocks, where they are made.
     kernels : int
         Scratch memory of its threads.
     state : int
@@ -81,6 +85,7 @@ def worker_memory(
     resident_rows: int,
     row_values: int,
     prefetched_bytes: int,
+    largest_block_bytes: int = 0,
     calls_at_once: int,
     threads_per_call: int,
     cost: AlgorithmCost,
@@ -95,6 +100,8 @@ def worker_memory(
         Values read in each row: features and weight.
     prefetched_bytes : int
         Of the largest row group where storage is remote and read ahead; 0 for local files.
+    largest_block_bytes : int
+        Decoded; what is needed twice if blocks are copied.
     calls_at_once : int
         Partitions it loads or works on at the same time.
     threads_per_call : int
@@ -112,6 +119,7 @@ def worker_memory(
     """
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
+    loading += largest_block_bytes if cost.copies_blocks else 0
     return WorkerMemory(
         resident=resident_bytes + ROW_STATE_BYTES * resident_rows,
         loading=loading * calls_at_once,
@@ -121,7 +129,9 @@ def worker_memory(
     )
 
 
-def kmeans_cost(n_clusters: int, n_features: int, itemsize: int) -> AlgorithmCost:
+def kmeans_cost(
+    n_clusters: int, n_features: int, itemsize: int, *, unit_rows: bool = False
+) -> AlgorithmCost:
     """Cost of one Lloyd iteration.
 
     With k clusters of d features: k·d centers in the data's own precision go out, and
@@ -133,6 +143,8 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int) -> AlgorithmCos
     n_clusters, n_features : int
     itemsize : int
         Bytes a number: 4 for float32, 8 for float64.
+    unit_rows : bool
+        Whether rows are scaled to unit length once they are loaded.
 
     Examples
     --------
@@ -148,4 +160,5 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int) -> AlgorithmCos
         flops_per_row=2 * k * d,
         thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums,
         state_bytes=tables + 2 * sums,
+        copies_blocks=unit_rows,
     )

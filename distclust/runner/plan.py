@@ -191,6 +191,7 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
         resident_rows=_heaviest([shard.rows for shard in shards], held),
         row_values=manifest.n_features + (manifest.selection.weight is not None),
         prefetched_bytes=_prefetched(manifest),
+        largest_block_bytes=max(shard.largest_block_bytes for shard in specs),
         calls_at_once=workers if in_process else 1,
         threads_per_call=threads,
         cost=cost,

@@ -21,7 +21,7 @@ from distclust.backends.local import LocalBackend
 from tests.cluster.helpers import blobs, digest, row_weights
 
 SMALL = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
-NEWER = {"backend", "n_partitions"}  # parameters scikit-learn does not have
+NEWER = {"backend", "metric", "n_partitions"}  # parameters scikit-learn does not have
 
 
 def test_scikit_learn_accepts_the_estimator() -> None:

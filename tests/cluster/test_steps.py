@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distclust.cluster.metric import EUCLIDEAN
 from distclust.cluster.steps import (
     block_labels,
     distance_rows,
@@ -170,5 +171,6 @@ def test_labels_come_back_in_the_blocks_of_the_partition(threads: int) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_distances_have_the_dtype_of_the_rows(dtype: str) -> None:
     rows = np.array([[3.0, 4.0], [0.0, 1.0]], dtype=dtype)
-    ((start, found),) = distance_rows(partition(rows, 0, 2), np.zeros((1, 2), dtype=dtype))
+    zero = np.zeros((1, 2), dtype=dtype)
+    ((start, found),) = distance_rows(partition(rows, 0, 2), zero, EUCLIDEAN)
     assert (start, found.tolist(), found.dtype) == (0, [[5.0], [1.0]], dtype)

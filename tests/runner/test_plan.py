@@ -57,6 +57,15 @@ def test_memory_of_a_process_that_holds_everything(job: Job) -> None:
     assert memory["peak"] == sum(memory[part] for part in parts)
 
 
+def test_rows_of_unit_length_are_copied_a_block_at_a_time(job: Job) -> None:
+    """The largest block is a row group of 20 rows of four float64."""
+    plain, cosine = (
+        planned(job(algorithm={"metric": metric}))["worker_memory_bytes"]
+        for metric in ("euclidean", "cosine")
+    )
+    assert cosine["loading"] - plain["loading"] == 2 * 20 * 4 * 8  # two partitions at once
+
+
 def test_a_process_a_worker_holds_its_share(job: Job) -> None:
     plan = planned(job(), "--set", "backend.name=ray")
     memory = plan["worker_memory_bytes"]

@@ -286,3 +286,16 @@ def test_the_quickstart_as_written_in_its_file(tmp_path: Path) -> None:
     assert table.num_rows == 273_280
     np.testing.assert_array_equal(table["x"].to_numpy()[:700], np.r_[0:640, 0:60])
     assert sum(record_of(tmp_path / "out/pixels")["result"]["cluster_sizes"]) == 273_280
+
+
+def test_a_job_by_cosine(tmp_path: Path, data: Data, job: Job) -> None:
+    run(job(algorithm={"metric": "cosine"}))
+    out = tmp_path / "out"
+    expected = distclust.KMeans(3, metric="cosine", random_state=0).fit(data.rows)
+    table = labels_of(out)
+    np.testing.assert_array_equal(table["label"].to_numpy(), expected.labels_)
+    np.testing.assert_allclose(table["distance"].to_numpy().sum(), expected.inertia_, rtol=1e-12)
+    record = record_of(out)
+    assert record["job"]["algorithm"]["metric"] == "cosine"
+    assert record["result"]["inertia"] == expected.inertia_
+    assert distclust.load(out / "model").metric == "cosine"

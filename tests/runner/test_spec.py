@@ -56,6 +56,7 @@ def test_the_documented_job_file_is_read_whole(tmp_path: Path) -> None:
         "n_init": "auto",
         "max_iter": 300,
         "tol": 1e-4,
+        "metric": "euclidean",
         "random_state": 0,
     }
 
