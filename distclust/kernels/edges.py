@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SpanningTree"]
+__all__ = ["SpanningTree", "in_total_order"]
+
+_FEW = 32  # edges that insertion sorts best
 
 
 class SpanningTree(NamedTuple):
@@ -22,3 +25,39 @@ class SpanningTree(NamedTuple):
     u: npt.NDArray[np.int64]  # (n - 1,): lower row id
     v: npt.NDArray[np.int64]  # (n - 1,): higher row id
     weights: npt.NDArray[np.float64]  # (n - 1,): mutual reachability distance
+
+
+def in_total_order(
+    a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> SpanningTree:
+    """Sort edges, given by their ends in any order, ascending by ``(weight, u, v)``.
+
+    Examples
+    --------
+    >>> in_total_order(np.array([2, 1]), np.array([1, 0]), np.array([0.5, 0.5]))
+    SpanningTree(u=array([0, 1]), v=array([1, 2]), weights=array([0.5, 0.5]))
+    """
+    u, v = np.minimum(a, b), np.maximum(a, b)
+    order = np.argsort(weights)
+    weights = weights[order]
+    starts = np.flatnonzero(np.r_[True, weights[1:] != weights[:-1]])
+    sizes = np.diff(np.r_[starts, len(weights)])
+    _sort_ties(order, u, v, starts[sizes > 1], sizes[sizes > 1])
+    return SpanningTree(u[order], v[order], weights)
+
+
+@numba.njit(nogil=True, cache=True)
+def _sort_ties(order, u, v, starts, sizes):  # type: ignore[no-untyped-def]
+    """Order edges of equal weight by their ends (order: INOUT)."""
+    for start, size in zip(starts, sizes):  # noqa: B905 - numba knows no strict=
+        ties = order[start : start + size]
+        if size <= _FEW:
+            for i in range(1, size):
+                edge, at = ties[i], i
+                while at > 0 and (u[ties[at - 1]], v[ties[at - 1]]) > (u[edge], v[edge]):
+                    ties[at] = ties[at - 1]
+                    at -= 1
+                ties[at] = edge
+        else:
+            ties[:] = ties[np.argsort(v[ties], kind="mergesort")]
+            ties[:] = ties[np.argsort(u[ties], kind="mergesort")]

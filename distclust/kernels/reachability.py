@@ -1,0 +1,98 @@
+"""Core distances and the spanning tree of points held by one process.
+
+Joins `distclust.kernels.kdtree`, `neighbors` and `boruvka`. All distances here are
+reduced (see `kdtree`), and row ids only break ties.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from distclust.kernels.boruvka import Edges, join_edges, minimum_edges
+from distclust.kernels.kdtree import KDTree, Mapper, build
+from distclust.kernels.neighbors import Neighbors, neighbors
+
+__all__ = ["Indexed", "index_points", "least_edges"]
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+
+class Indexed(NamedTuple):
+    """Points in a tree, with their nearest neighbours."""
+
+    tree: KDTree
+    near: Neighbors
+
+
+def index_points(X: F64, k: int, metric: int, map_tiles: Mapper) -> Indexed:
+    """Build a tree over X of shape (n, d) and find the `k` nearest others, 1 <= k < n."""
+    tree = build(X, metric, map_tiles)
+    return Indexed(tree, neighbors(tree, k, map_tiles))
+
+
+def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper) -> Edges:
+    """Find the minimum spanning tree of mutual reachability.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        The points `indexed` was made of.
+    ids : ndarray of shape (n,), int64
+        Distinct. They break ties.
+    core : ndarray of shape (n,)
+        Reduced core distances, in the order of X.
+    indexed : Indexed
+    map_tiles : callable
+
+    Returns
+    -------
+    Edges
+        Between rows of X.
+    """
+    representative = _representatives(X, ids, core)
+    kept = np.flatnonzero(representative == np.arange(len(X)))
+    if len(kept) < len(X):
+        copies = np.flatnonzero(representative != np.arange(len(X)))
+        same = Edges(copies, representative[copies], np.zeros(len(copies)))
+        if len(kept) == 1:
+            return same
+        fewer = _only(X, kept, representative, indexed, map_tiles)
+        rest = least_edges(X[kept], ids[kept], core[kept], fewer, map_tiles)
+        between = Edges(kept[rest.a], kept[rest.b], rest.weights)
+        return join_edges([same, between])
+    order = indexed.tree.order
+    apart = np.arange(len(X), dtype=np.int32)
+    found = minimum_edges(indexed.tree, core[order], ids[order], apart, indexed.near, map_tiles)
+    return Edges(order[found.a], order[found.b], found.weights)
+
+
+def _representatives(X: F64, ids: I64, core: F64) -> I64:
+    """Return, for each row, the row of lowest id among its copies if the core distance is 0.
+
+    Then all edges between the copies weigh 0, and the tree joins each to that of lowest
+    id; in the total order none of the others can have the least edge to anything else.
+    """
+    representative = np.arange(len(X))
+    dense = np.flatnonzero(core == 0)
+    order = np.lexsort((ids[dense], *X[dense].T))
+    rows = dense[order]
+    differs = np.r_[True, (X[rows[1:]] != X[rows[:-1]]).any(axis=1)][: len(rows)]
+    firsts = np.flatnonzero(differs)
+    representative[rows] = rows[firsts[np.cumsum(differs) - 1]]
+    return representative
+
+
+def _only(X: F64, kept: I64, representative: I64, indexed: Indexed, map_tiles: Mapper) -> Indexed:
+    """Index only some rows; listed neighbours become their representatives."""
+    before, near = indexed
+    tree = build(X[kept], before.metric, map_tiles)
+    place_before, place_now = np.empty(len(X), np.int64), np.empty(len(X), np.int32)
+    place_before[before.order] = np.arange(len(X))
+    place_now[kept[tree.order]] = np.arange(len(kept))
+    rows = place_before[kept[tree.order]]
+    listed = representative[before.order[near.place[rows]]]
+    return Indexed(tree, Neighbors(near.dist[rows], place_now[listed], near.tied[rows]))
