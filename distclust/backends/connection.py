@@ -11,6 +11,12 @@ __all__ = ["Connection"]
 class Connection(ABC):
     """A way to workers. Copying an estimator shares it."""
 
+    threads_per_worker: int
+
+    def threads_for(self, partitions: int) -> int:
+        """Kernel threads of a call: those of its worker, however many partitions there are."""
+        return self.threads_per_worker
+
     @abstractmethod
     def close(self) -> None:
         """Release what was started; leave alone what was only connected to."""

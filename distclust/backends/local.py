@@ -39,6 +39,10 @@ class LocalBackend(Connection):
         self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
         self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
 
+    def threads_for(self, partitions: int) -> int:
+        """Kernel threads of a call: workers without a partition leave theirs to the others."""
+        return self.threads_per_worker * max(1, self.slots // partitions)
+
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
         return Handle(self._pool.submit(_apply, load, *args))
 

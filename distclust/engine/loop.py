@@ -171,7 +171,7 @@ class CallLoop:
             answer,
             self._placements[partition].handle,
             tag,
-            self._backend.threads_per_worker,
+            self._backend.threads_for(len(self._placements)),
             self._step.fn,
             *(arg.ref if isinstance(arg, Broadcast) else arg for arg in self._step.args),
         )

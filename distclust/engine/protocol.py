@@ -47,12 +47,15 @@ class Backend(Protocol):
     slots : int
         Workers that can run a call at the same time.
     threads_per_worker : int
-        Kernel threads a call may use.
+        Kernel threads of each worker.
     """
 
     name: str
     slots: int
     threads_per_worker: int
+
+    def threads_for(self, partitions: int) -> int:
+        """Kernel threads a call may use while that many partitions are worked on."""
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
         """Make ``resident = load(*args)`` on a worker; do not wait for it.

@@ -117,6 +117,7 @@ class BackendContract:
         assert backend.name == self.name
         assert backend.slots >= 1
         assert backend.threads_per_worker >= 1
+        assert backend.threads_for(backend.slots) == backend.threads_per_worker
 
     def test_call_runs_on_the_resident(self, backend: Backend) -> None:
         at = backend.place(load_range, 0, 5)

@@ -100,6 +100,9 @@ class ScriptedBackend:
         self._recipes: list[tuple[Any, ...]] = []
         self._attempts: Counter[int] = Counter()
 
+    def threads_for(self, partitions: int) -> int:
+        return self.threads_per_worker
+
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
         inner = self.inner.place(load, *map(_inner, args))
         partition = self._partition_of((load, *args))
