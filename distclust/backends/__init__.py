@@ -46,6 +46,8 @@ def connect(
     client: Any = None,
     workers: int | None = None,
     threads_per_worker: int | None = None,
+    memory_limit: int | str | None = None,
+    scratch_dir: str | None = None,
     **options: Any,
 ) -> Backend:
     """Connect to a cluster, or start one on this machine.
@@ -64,6 +66,14 @@ def connect(
         Processes (threads for ``"local"``) to use; all that there are unless given.
     threads_per_worker : int, optional
         Kernel threads inside each of them, 1 unless given.
+    memory_limit : int or str, optional
+        Bytes, or a size such as ``"2GiB"``, that each worker process should stay within.
+        Rows of Parquet files that exceed it are decoded once into memory-mapped scratch
+        files; results are the same bits. Unless given: ``$DISTCLUST_MEMORY_LIMIT``, else
+        the worker's share of four fifths of its machine's memory.
+    scratch_dir : str, optional
+        Directory for those files on the workers' own disks, best a fast one. Unless given:
+        ``$DISTCLUST_SCRATCH_DIR``, else the workers' ``$TMPDIR``, else ``/var/tmp``.
     **options
         Further parameters of the backend's class.
 
@@ -99,6 +109,8 @@ def connect(
         "client": client,
         "workers": workers,
         "threads_per_worker": threads_per_worker,
+        "memory_limit": memory_limit,
+        "scratch_dir": scratch_dir,
     }
     options |= {option: value for option, value in given.items() if value is not None}
     accepted = inspect.signature(cls).parameters

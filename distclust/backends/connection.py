@@ -1,15 +1,34 @@
-"""What every backend is besides its seven verbs: a context manager that is never copied."""
+"""What every backend is besides its seven verbs: a context manager that is never copied.
+
+It also says what its workers may use (`distclust.data.storage`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Self
 
+from distclust.data.storage import Room
+
 __all__ = ["Connection"]
 
 
 class Connection(ABC):
-    """A way to workers. Copying an estimator shares it."""
+    """A way to workers. Copying an estimator shares it.
+
+    Parameters
+    ----------
+    memory_limit : int or str, optional
+        Bytes, or a size such as ``"2GiB"``, that a worker process should stay within: rows
+        read from files, and what is kept of each row, go to disk beyond it. Unless given:
+        ``$DISTCLUST_MEMORY_LIMIT``, else the worker's share of its machine.
+    scratch_dir : str, optional
+        Directory for that, on each worker's own machine. Unless given:
+        ``$DISTCLUST_SCRATCH_DIR``, else the worker's ``$TMPDIR``, else ``/var/tmp``.
+    """
+
+    def __init__(self, memory_limit: int | str | None, scratch_dir: str | None) -> None:
+        self.room = Room.of(memory_limit, scratch_dir)
 
     threads_per_worker: int
 

@@ -13,7 +13,9 @@ import os
 import sys
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -30,6 +32,7 @@ from distclust.backends import native, worker_environment
 from distclust.backends.address import refuse_strangers
 from distclust.backends.connection import Connection
 from distclust.data.collections import Chunks, Piece, describe, known_looks, labels_of
+from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import (
     ClusterError,
@@ -45,6 +48,7 @@ LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClo
 """What Dask raises when processes are gone: `WorkerLost`. The rest is `TaskFailed`."""
 
 SEND_INTERVAL = 0.002  # seconds that tasks wait to be sent together; a client's default is 0.01
+PAUSE_SHARE = 0.8  # of a worker's memory limit, where Dask stops giving it tasks
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
@@ -67,6 +71,8 @@ class DaskBackend(Connection):
         Connect to a scheduler beyond this machine even though TLS is off.
     security : distributed.Security, optional
         Certificates for `address`.
+    memory_limit, scratch_dir : optional
+        See `Connection`.
     """
 
     name = "dask"
@@ -81,7 +87,10 @@ class DaskBackend(Connection):
         timeout: float = 60.0,
         insecure: bool = False,
         security: distributed.Security | None = None,
+        memory_limit: int | str | None = None,
+        scratch_dir: str | None = None,
     ) -> None:
+        super().__init__(memory_limit, scratch_dir)
         self.threads_per_worker = threads_per_worker
         with contextlib.ExitStack() as started:
             self._client = client or _connected(
@@ -92,6 +101,7 @@ class DaskBackend(Connection):
             comm.interval = SEND_INTERVAL
             threads = self._wait_for_workers(workers, timeout)
             self.slots = sum(max(1, count // threads_per_worker) for count in threads)
+            self.room = self._room_of_workers()
             self._started = started.pop_all()
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
@@ -100,7 +110,7 @@ class DaskBackend(Connection):
         Not pinned: a task restricted to workers that all died, even with leave to run
         elsewhere, is never looked at again when others come instead.
         """
-        return Handle(self._submit(load, *args))
+        return Handle(self._submit(load_within, self.room, load, *args))
 
     def put(self, value: Any) -> Ref:
         """Keep a small value to send along; make a large one a task that returns it."""
@@ -182,6 +192,16 @@ class DaskBackend(Connection):
 
     def _chunks_of(self, collection: Any) -> list[Future]:
         return list(self._client.compute(list(np.ravel(collection.to_delayed()))))
+
+    def _room_of_workers(self) -> Room:
+        """Return what was given; where no limit was, the workers' own, short of their pausing."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        hosts = Counter(worker["host"] for worker in workers.values())
+        room = self.room.shared(max(hosts.values()))
+        known = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
+        if room.memory_limit is not None or not known:
+            return room
+        return replace(room, memory_limit=int(min(known) * PAUSE_SHARE))
 
     def _wait_for_workers(self, workers: int | None, timeout: float) -> list[int]:
         """Return the threads of each worker to use."""

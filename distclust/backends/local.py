@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from distclust.backends.connection import Connection
+from distclust.data.storage import load_within
 from distclust.engine.protocol import Handle, Ref
 from distclust.errors import ConfigError, DistclustError, TaskFailed
 
@@ -27,11 +28,21 @@ class LocalBackend(Connection):
         given.
     threads_per_worker : int, default=1
         Kernel threads inside each of them.
+    memory_limit, scratch_dir : optional
+        See `Connection`; of this process.
     """
 
     name = "local"
 
-    def __init__(self, workers: int | None = None, threads_per_worker: int = 1) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        *,
+        memory_limit: int | str | None = None,
+        scratch_dir: str | None = None,
+    ) -> None:
+        super().__init__(memory_limit, scratch_dir)
         for what, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
             if value is not None and value < 1:
                 raise ConfigError(f"{what}={value} must be at least 1")
@@ -44,7 +55,7 @@ class LocalBackend(Connection):
         return self.threads_per_worker * max(1, self.slots // partitions)
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        return Handle(self._pool.submit(_apply, load, *args))
+        return Handle(self._pool.submit(_apply, load_within, self.room, load, *args))
 
     def put(self, value: Any) -> Ref:
         return Ref(value)

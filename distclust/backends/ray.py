@@ -30,6 +30,7 @@ from distclust.backends.ray_pool import (
     restore_environment_after,
 )
 from distclust.data.collections import Chunks, Piece, describe, labelled
+from distclust.data.storage import load_within
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import ClusterError, ConfigError, DistclustError, TaskFailed, WorkerLost
 
@@ -78,7 +79,9 @@ class RayBackend(Connection):
     placement_timeout : float, default=60.0
         Seconds to wait for the cluster to have room for them.
     memory_per_worker : int, optional
-        Bytes reserved for each.
+        Bytes reserved for each; also its `memory_limit`, unless that is given.
+    memory_limit, scratch_dir : optional
+        See `Connection`.
     insecure : bool, default=False
         Join a cluster beyond this machine even though token authentication is off.
     """
@@ -93,14 +96,19 @@ class RayBackend(Connection):
         *,
         placement_timeout: float = 60.0,
         memory_per_worker: int | None = None,
+        memory_limit: int | str | None = None,
+        scratch_dir: str | None = None,
         insecure: bool = False,
     ) -> None:
+        super().__init__(memory_limit or memory_per_worker, scratch_dir)
         self.threads_per_worker = threads_per_worker
         self._keys = itertools.count()
         with contextlib.ExitStack() as started:
             _join(started, address, workers and workers * threads_per_worker, insecure)
             cpus = int(ray.cluster_resources().get("CPU", 0))
             self.slots = workers or max(1, cpus // threads_per_worker)
+            nodes = sum(node["Alive"] for node in ray.nodes())
+            self.room = self.room.shared(-(-self.slots // nodes))
             bundle: dict[str, float] = {"CPU": threads_per_worker}
             if memory_per_worker is not None:
                 bundle["memory"] = memory_per_worker
@@ -112,7 +120,7 @@ class RayBackend(Connection):
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
         slot = min(self._pool.usable(), key=lambda slot: slot.residents)
         key = next(self._keys)
-        loaded = slot.actor.load.remote(key, load, *map(native, args))
+        loaded = slot.actor.load.remote(key, load_within, self.room, load, *map(native, args))
         handle = Handle(Resident(slot, key, loaded))
         slot.residents += 1
         weakref.finalize(handle, _forget, slot, key).atexit = False

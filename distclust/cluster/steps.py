@@ -64,7 +64,8 @@ class Progress(NamedTuple):
     def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
         """Before the first iteration, or after the cache was lost."""
         empty = ClusterStats.empty(*table.exact.shape)
-        return cls(table, rounding, Memory.blank(partition.n_rows), empty)
+        memory = Memory.blank(partition.n_rows, partition.storage.full)
+        return cls(table, rounding, memory, empty)
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""

@@ -1,7 +1,9 @@
 """Rows as workers hold them: contiguous blocks that know their global row ids.
 
 A `Partition` is what `Backend.place` makes resident. It is a pure function of its
-spec; `Partition.cache` holds only what can be computed again.
+spec; `Partition.cache` holds only what can be computed again. Where its arrays are, in
+memory or on disk, `Partition.storage` knows: passes see a few rows at a time (`Share`), and
+what is mapped from disk leaves the process's memory behind them.
 """
 
 from __future__ import annotations
@@ -13,9 +15,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Block", "Partition", "Piece", "Share", "Source"]
+from distclust.data.storage import Storage, current_storage
+
+__all__ = ["Block", "Partition", "Piece", "Share", "Source", "empty_blocks"]
 
 DENSE_CELLS = 1 << 20  # values of a sparse block that are made dense at a time
+PIECE_CELLS = 1 << 22  # values seen at a time
+PIECE_ROWS = 1 << 18  # and rows: bounds whatever a pass makes for each
+MAPPED_WEIGHT = 64 << 20  # bytes that a partition on disk claims: enough not to be moved lightly
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -69,26 +76,38 @@ class Piece(NamedTuple):
 
 
 class Share:
-    """One thread's rows: iterates over dense pieces, made of sparse ones as they come."""
+    """One thread's rows: iterates over dense pieces of bounded size."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.pieces: list[Piece] = []
+        self._storage = storage
 
     def __iter__(self) -> Iterator[Piece]:
         for block, rows in self.pieces:
-            step = block.n_rows if not block.is_sparse else max(1, DENSE_CELLS // block.X.shape[1])
+            cells = DENSE_CELLS if block.is_sparse else PIECE_CELLS
+            step = min(PIECE_ROWS, max(1, cells // max(1, block.X.shape[1])))
             for start in range(0, block.n_rows, step):
                 stop = min(start + step, block.n_rows)
                 dense = block.rows(start, stop).dense()
                 yield Piece(dense, slice(rows.start + start, rows.start + stop))
+                self._storage.release()
 
 
 @dataclass(eq=False)
 class Partition:
-    """The blocks one worker keeps for one partition, and its discardable cache."""
+    """The blocks one worker keeps for one partition, and its discardable cache.
+
+    Attributes
+    ----------
+    blocks : list of Block
+    cache : dict
+    storage : Storage
+        Makes arrays as long as the partition's rows; `cache` should hold no others.
+    """
 
     blocks: list[Block]
     cache: dict[str, Any] = field(default_factory=dict)
+    storage: Storage = field(default_factory=current_storage)
 
     @property
     def n_rows(self) -> int:
@@ -100,7 +119,7 @@ class Partition:
 
     def shares(self, n: int) -> list[Share]:
         """Split the rows evenly among at most `n` threads."""
-        shares = [Share() for _ in range(n)]
+        shares = [Share(self.storage) for _ in range(n)]
         bounds = [self.n_rows * i // n for i in range(n + 1)]
         first = 0
         for block in self.blocks:
@@ -115,10 +134,55 @@ class Partition:
         return [share for share in shares if share.pieces]
 
     def __sizeof__(self) -> int:
-        return self.nbytes  # what Dask's scheduler reads to weigh a move
+        """Say what Dask's scheduler weighs a move by, and what it thinks this process holds."""
+        return self.nbytes if not self.storage.mapped_bytes else min(self.nbytes, MAPPED_WEIGHT)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"blocks": self.blocks, "cache": {}}  # a moved partition leaves its cache
+        """A moved partition leaves its cache, and makes its own files if it has any."""
+        return {
+            "blocks": self.blocks,
+            "storage": self.storage,
+            "mapped": self.storage.mapped_bytes > 0,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.storage, self.cache = state["storage"], {}
+        self.blocks = state["blocks"]
+        if state["mapped"]:
+            self.blocks = _stored(self.blocks, self.storage)
+
+
+def _stored(blocks: list[Block], storage: Storage) -> list[Block]:
+    """Copy dense blocks to arrays that `storage` made."""
+    spans = [(block.row_start, block.n_rows) for block in blocks]
+    X, weights = blocks[0].X, blocks[0].weights
+    copies = empty_blocks(storage, spans, X.shape[1], X.dtype, weighted=weights is not None)
+    for copy, block in zip(copies, blocks, strict=True):
+        copy.X[:] = block.X
+        if copy.weights is not None:
+            copy.weights[:] = block.weights
+        storage.release()
+    return copies
+
+
+def empty_blocks(
+    storage: Storage,
+    spans: Sequence[tuple[int, int]],
+    n_features: int,
+    dtype: np.dtype[Any] | str,
+    *,
+    weighted: bool,
+) -> list[Block]:
+    """Make blocks to be filled, one a span of (first row id, rows), next to each other."""
+    ends = np.cumsum([n_rows for _, n_rows in spans]).tolist()
+    n_rows = ends[-1] if ends else 0
+    X = storage.empty((n_rows, n_features), dtype)
+    weights = storage.empty(n_rows, np.float64) if weighted else None
+    blocks = []
+    for (row_start, length), end in zip(spans, ends, strict=True):
+        own = None if weights is None else weights[end - length : end]
+        blocks.append(Block(X[end - length : end], row_start, own))
+    return blocks
 
 
 class Source(Protocol):

@@ -11,6 +11,7 @@ from distclust.data.blocks import Block, Partition
 from distclust.data.manifest import DataFile, Manifest
 from distclust.data.plan import ShardSpec, file_pieces, plan_shards
 from distclust.data.reader import BATCH_NBYTES, iter_blocks, read_blocks
+from distclust.data.storage import current_storage
 
 __all__ = ["ParquetSource"]
 
@@ -53,7 +54,7 @@ class ParquetSource:
 
     @staticmethod
     def load(spec: ShardSpec) -> Partition:
-        """Read a shard, on a worker.
+        """Read a shard, on a worker: to memory, or to its scratch disk beyond its limit.
 
         Raises
         ------
@@ -62,7 +63,9 @@ class ParquetSource:
         CorruptFile
             Bytes do not decode.
         """
-        return Partition(read_blocks(spec.selection, spec.pieces))
+        storage = current_storage()
+        blocks = read_blocks(spec.selection, spec.pieces, storage=storage)
+        return Partition(blocks, storage=storage)
 
     def iter_file(self, file: DataFile, *, batch_nbytes: int = BATCH_NBYTES) -> Iterator[Block]:
         """Yield the rows of one file, in order, in blocks of at most `batch_nbytes`."""

@@ -8,14 +8,13 @@ is decided by `distclust.data.decode`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from distclust.data.blocks import Block, FloatArray
+from distclust.data.blocks import Block, empty_blocks
 from distclust.data.decode import (
     BadValue,
     decode_columns,
@@ -27,6 +26,7 @@ from distclust.data.decode import (
 from distclust.data.footer import corrupt, open_parquet
 from distclust.data.plan import Piece
 from distclust.data.selection import Selection
+from distclust.data.storage import Storage
 from distclust.data.uri import scrub
 from distclust.errors import CorruptFile, DataError
 
@@ -40,16 +40,22 @@ _VALUE_NBYTES = 8  # the widest value Arrow decodes a feature to
 
 
 def read_blocks(
-    selection: Selection, pieces: Iterable[Piece], *, batch_nbytes: int = BATCH_NBYTES
+    selection: Selection,
+    pieces: Sequence[Piece],
+    *,
+    batch_nbytes: int = BATCH_NBYTES,
+    storage: Storage | None = None,
 ) -> list[Block]:
-    """Read pieces into memory, one block each.
+    """Read pieces, one block each.
 
     Parameters
     ----------
     selection : Selection
-    pieces : iterable of Piece
+    pieces : sequence of Piece
     batch_nbytes : int
         Bytes decoded at a time: what is needed beside the result.
+    storage : Storage, optional
+        Makes the arrays of the result; in memory unless given.
 
     Raises
     ------
@@ -59,16 +65,21 @@ def read_blocks(
     CorruptFile
         Bytes do not decode, or fail their checksum.
     """
-    blocks = []
-    for parquet, piece in _open_pieces(pieces):
-        X, weights = _empty(selection, piece.length)
+    storage = storage or Storage()
+    blocks = empty_blocks(
+        storage,
+        [(piece.row_start, piece.length) for piece in pieces],
+        selection.n_features,
+        selection.dtype,
+        weighted=selection.weight is not None,
+    )
+    for (parquet, piece), block in zip(_open_pieces(pieces), blocks, strict=True):
         start = 0
         for batch in _stream(parquet, piece, selection.feature_file_columns, batch_nbytes):
             stop = start + batch.num_rows
-            part = None if weights is None else weights[start:stop]
-            _decode(parquet, selection, piece, start, batch, X[start:stop], part)
+            _decode(parquet, selection, piece, start, batch, block.rows(start, stop))
+            storage.release()
             start = stop
-        blocks.append(Block(X, piece.row_start, weights))
     return blocks
 
 
@@ -100,10 +111,10 @@ def iter_rows(
     for parquet, piece in _open_pieces(pieces):
         start = 0
         for batch in _stream(parquet, piece, names, batch_nbytes):
-            X, weights = _empty(selection, batch.num_rows)
-            _decode(parquet, selection, piece, start, batch, X, weights)
+            block = _empty(selection, piece.row_start + start, batch.num_rows)
+            _decode(parquet, selection, piece, start, batch, block)
             kept = _id_batch(selection, piece, batch) if ids else None
-            yield Block(X, piece.row_start + start, weights), kept
+            yield block, kept
             start += batch.num_rows
 
 
@@ -200,8 +211,9 @@ def _check_unchanged(parquet: Any, piece: Piece, names: tuple[str, ...]) -> None
         )
 
 
-def _empty(selection: Selection, n_rows: int) -> tuple[FloatArray, npt.NDArray[np.float64] | None]:
-    return selection.empty(n_rows), np.empty(n_rows) if selection.weight else None
+def _empty(selection: Selection, row_start: int, n_rows: int) -> Block:
+    X = np.empty((n_rows, selection.n_features), selection.dtype)
+    return Block(X, row_start, np.empty(n_rows) if selection.weight else None)
 
 
 def _decode(
@@ -210,10 +222,10 @@ def _decode(
     piece: Piece,
     start: int,
     batch: Any,
-    X: FloatArray,
-    weights: npt.NDArray[np.float64] | None,
+    block: Block,
 ) -> None:
-    """Fill `X` and `weights` (OUT) from a batch whose first row is `start` of the piece."""
+    """Fill `block` (OUT) from a batch whose first row is `start` of the piece."""
+    X, weights = block.X, block.weights
     values = dict(piece.partition_values)
     try:
         if selection.vector is not None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distclust.data.blocks import FloatArray
 from distclust.data.decode import feature_dtype, is_numeric, is_vector, storage_type
 from distclust.data.uri import scrub
 from distclust.errors import ConfigError, DataError
@@ -81,12 +80,6 @@ class Selection:
     def id_file_columns(self) -> tuple[str, ...]:
         """The id columns that are in the files: no Hive keys."""
         return self._of_file(self.id_columns)
-
-    def empty(self, n_rows: int) -> FloatArray:
-        """Uninitialised feature array of shape (n_rows, n_features)."""
-        if self.dtype == "float32":
-            return np.empty((n_rows, self.n_features), dtype=np.float32)
-        return np.empty((n_rows, self.n_features), dtype=np.float64)
 
     def _of_file(self, names: Iterable[str | None]) -> tuple[str, ...]:
         hive = dict(self.partition_types)

@@ -14,6 +14,7 @@ is certain: with or without memory, the labels and sums are the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -60,12 +61,12 @@ class Memory(NamedTuple):
     lower: F32  # (n,): at most the distance to any other center
 
     @classmethod
-    def blank(cls, n_rows: int) -> Memory:
-        """Memory of rows never seen."""
+    def blank(cls, n_rows: int, full: Callable[..., npt.NDArray[Any]] = np.full) -> Memory:
+        """Memory of rows never seen, in arrays that ``full(n, value, dtype)`` makes."""
         return cls(
-            np.full(n_rows, -1, dtype=np.int32),
-            np.full(n_rows, np.inf, dtype=np.float32),
-            np.zeros(n_rows, dtype=np.float32),
+            full(n_rows, -1, np.int32),
+            full(n_rows, np.inf, np.float32),
+            full(n_rows, 0, np.float32),
         )
 
     def rows(self, which: slice) -> Memory:
