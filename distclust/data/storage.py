@@ -80,7 +80,9 @@ class Room:
         >>> Room.of("4GiB").memory_limit
         4294967296
         """
-        given = memory_limit or os.environ.get("DISTCLUST_MEMORY_LIMIT") or None
+        given = memory_limit
+        if given is None:
+            given = os.environ.get("DISTCLUST_MEMORY_LIMIT") or None
         limit = None if given is None else parse_bytes(given, "memory_limit")
         if limit is not None and limit <= RUNTIME_BYTES:
             raise ConfigError(

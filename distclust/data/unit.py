@@ -7,6 +7,7 @@ row that cannot be. The arithmetic is `distclust.kernels.unit`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class UnitRows:
 
     @staticmethod
     def load(load: Callable[..., Partition], *args: Any) -> Partition:
-        """Load a partition and normalise it, one block at a time.
+        """Load a partition and normalise it, a piece at a time.
 
         Raises
         ------
@@ -49,9 +50,10 @@ class UnitRows:
         """
         partition = load(*args)
         places = [arg.place_of for arg in args if hasattr(arg, "place_of")]
-        for i, block in enumerate(partition.blocks):
-            partition.blocks[i] = unit_block(block, places[0] if places else row_of_input)
-        return partition
+        normalise = partial(unit_block, place_of=places[0] if places else row_of_input)
+        if not partition.blocks[0].is_sparse:
+            return partition.rewritten(normalise)
+        return Partition([normalise(block) for block in partition.blocks])
 
 
 def row_of_input(row_id: int) -> str:

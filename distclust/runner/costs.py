@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
+from distclust.data.storage import RUNTIME_BYTES
 from distclust.kernels.assign import tile_rows
 
 __all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "worker_memory"]
 
-RUNTIME_BYTES = 512 << 20  # Python, pyarrow, scikit-learn, and numba compiling all kernels
-ROW_STATE_BYTES = 24  # seeding: distance, nearest candidate, and temporary copies of them
+ROW_STATE_BYTES = 12  # label and two bounds; in seeding, nearest candidate and distance
+PASSING_BYTES = 48  # of each row of a piece: labels, distances, random numbers, copies of them
 BATCH_ROWS = 1 << 16  # rows decoded at a time, fewer when they are wide
 DECODE_COPIES = 2  # a batch as Arrow has it, and as it is converted
 COLUMN_BUFFER_BYTES = 2 << 20  # a read buffer and a page of each column
@@ -36,8 +38,8 @@ class AlgorithmCost:
         Scratch memory of one kernel thread.
     state_bytes : int
         Model state in each worker, whatever the number of rows.
-    copies_blocks : bool
-        Whether blocks are copied, one after the other, once they are loaded.
+    copies_rows : bool
+        Whether the rows of a partition are copied once they are loaded.
     """
 
     to_worker_bytes: int
@@ -45,7 +47,7 @@ class AlgorithmCost:
     flops_per_row: int
     thread_bytes: int
     state_bytes: int
-    copies_blocks: bool = False
+    copies_rows: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,37 +57,44 @@ class WorkerMemory:
     Attributes
     ----------
     resident : int
-        The rows it keeps, with their per-row state.
+        The rows it keeps in memory, with what it knows of each.
+    passing : int
+        Pieces of rows that its threads look at, and what they make of each row.
     loading : int
-        Batches being decoded at the same time, before they become blocks; and copies of
-        blocks, where they are made.
+        Batches being decoded at the same time, before they become blocks.
     kernels : int
         Scratch memory of its threads.
     state : int
         Centers and sums.
     runtime : int
         The interpreter and its libraries.
+    on_disk : int
+        Rows and row state beyond its limit, on its scratch disk: no part of the peak.
     """
 
     resident: int
+    passing: int
     loading: int
     kernels: int
     state: int
     runtime: int
+    on_disk: int
 
     @property
     def peak(self) -> int:
-        """All of it at once: an upper estimate."""
-        return self.resident + self.loading + self.kernels + self.state + self.runtime
+        """All that is in memory at once: an upper estimate."""
+        rows = self.resident + self.passing
+        return rows + self.loading + self.kernels + self.state + self.runtime
 
 
 def worker_memory(
     *,
-    resident_bytes: int,
-    resident_rows: int,
+    held_bytes: int,
+    held_rows: int,
+    row_bytes_limit: int,
     row_values: int,
     prefetched_bytes: int,
-    largest_block_bytes: int = 0,
+    largest_partition_bytes: int = 0,
     calls_at_once: int,
     threads_per_call: int,
     cost: AlgorithmCost,
@@ -94,14 +103,16 @@ def worker_memory(
 
     Parameters
     ----------
-    resident_bytes, resident_rows : int
+    held_bytes, held_rows : int
         Decoded bytes and rows of all partitions the process holds.
+    row_bytes_limit : int
+        What of them, with their state, may be in memory: `Room.row_bytes`.
     row_values : int
         Values read in each row: features and weight.
     prefetched_bytes : int
         Of the largest row group where storage is remote and read ahead; 0 for local files.
-    largest_block_bytes : int
-        Decoded; what is needed twice if blocks are copied.
+    largest_partition_bytes : int
+        Decoded; what is held twice while rows are copied.
     calls_at_once : int
         Partitions it loads or works on at the same time.
     threads_per_call : int
@@ -112,18 +123,26 @@ def worker_memory(
     --------
     >>> cost = AlgorithmCost(to_worker_bytes=0, to_driver_bytes=0, flops_per_row=0,
     ...                      thread_bytes=1000, state_bytes=500)
-    >>> memory = worker_memory(resident_bytes=10_000, resident_rows=100, row_values=3,
-    ...                        prefetched_bytes=0, calls_at_once=2, threads_per_call=3, cost=cost)
-    >>> memory.resident, memory.loading, memory.kernels, memory.state
-    (12400, 18874368, 6000, 1000)
+    >>> memory = worker_memory(held_bytes=10_000, held_rows=100, row_bytes_limit=9000,
+    ...                        row_values=3, prefetched_bytes=0, calls_at_once=2,
+    ...                        threads_per_call=3, cost=cost)
+    >>> memory.resident, memory.on_disk, memory.passing
+    (9000, 2200, 14800)
+    >>> memory.loading, memory.kernels, memory.state
+    (18874368, 6000, 1000)
     """
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
-    loading += largest_block_bytes if cost.copies_blocks else 0
+    held = held_bytes + ROW_STATE_BYTES * held_rows
+    held += calls_at_once * largest_partition_bytes if cost.copies_rows else 0
+    threads = calls_at_once * threads_per_call
+    piece = min(PIECE_ROWS, max(1, PIECE_CELLS // row_values)) * (8 * row_values + PASSING_BYTES)
     return WorkerMemory(
-        resident=resident_bytes + ROW_STATE_BYTES * resident_rows,
+        resident=min(held, row_bytes_limit),
+        passing=min(threads * piece, held_bytes + PASSING_BYTES * held_rows),
+        on_disk=max(held - row_bytes_limit, 0),
         loading=loading * calls_at_once,
-        kernels=cost.thread_bytes * threads_per_call * calls_at_once,
+        kernels=cost.thread_bytes * threads,
         state=cost.state_bytes * calls_at_once,
         runtime=RUNTIME_BYTES,
     )
@@ -160,5 +179,5 @@ def kmeans_cost(
         flops_per_row=2 * k * d,
         thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums,
         state_bytes=tables + 2 * sums,
-        copies_blocks=unit_rows,
+        copies_rows=unit_rows,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Group
 from rich.table import Table
 
 from distclust.data import Manifest, ShardSpec, open_manifest, plan_shards
+from distclust.data.storage import Room
 from distclust.engine.shards import PARTITIONS_PER_SLOT
 from distclust.errors import ConfigError
 from distclust.runner.costs import AlgorithmCost, WorkerMemory, worker_memory
@@ -28,11 +29,16 @@ __all__ = ["JobPlan", "Shard", "check_job", "make_plan", "n_partitions", "open_i
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One partition: its rows, the files they come from, and their decoded bytes."""
+    """One partition: its rows, the files they come from, and their decoded bytes.
+
+    `on_disk` says whether these are kept on the scratch disk, if partitions are dealt to
+    workers in turn.
+    """
 
     rows: int
     files: int
     decoded_bytes: int
+    on_disk: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,10 @@ class JobPlan:
         Of the manifest: changes when the data do.
     workers, threads_per_worker, processes : int
         Calls at once, kernel threads in each, and processes they are spread over.
+    memory_limit : int
+        Of a worker process, bytes.
+    scratch_dir : str
+        Where its rows go beyond that.
     assumed : tuple of str
         What is not known before the cluster is there, and what was taken instead.
     shards : tuple of Shard
@@ -65,6 +75,8 @@ class JobPlan:
     workers: int
     threads_per_worker: int
     processes: int
+    memory_limit: int
+    scratch_dir: str
     assumed: tuple[str, ...]
     shards: tuple[Shard, ...]
     memory: WorkerMemory
@@ -89,10 +101,13 @@ class JobPlan:
                 "workers": self.workers,
                 "threads_per_worker": self.threads_per_worker,
                 "processes": self.processes,
+                "memory_limit_bytes": self.memory_limit,
+                "scratch_dir": self.scratch_dir,
                 "assumed": list(self.assumed),
             },
             "shards": {
                 "count": len(self.shards),
+                "on_disk": sum(shard.on_disk for shard in self.shards),
                 "rows": _spread([shard.rows for shard in self.shards]),
                 "decoded_bytes": _spread([shard.decoded_bytes for shard in self.shards]),
                 "each": [asdict(shard) for shard in self.shards],
@@ -182,16 +197,21 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     threads = backend.threads_per_worker or 1
     workers, assumed = _workers(backend, threads)
     specs = plan_shards(manifest, n_partitions(backend, workers))
-    shards = tuple(_shard(shard) for shard in specs)
     in_process = backend.name == "local"
-    held = len(shards) if in_process else -(-len(shards) // workers)
+    processes = 1 if in_process else workers
+    room = Room.of(backend.memory_limit, backend.scratch_dir).shared(processes)
+    if room.memory_limit is None:
+        assumed += (f"backend.memory_limit is not set: taken as {size(room.limit)} a process",)
+    shards = tuple(_shards(specs, processes, room.row_bytes))
+    held = -(-len(shards) // processes)
     cost = spec.plugin.cost(spec.algorithm, manifest.n_features, manifest.dtype.itemsize)
     memory = worker_memory(
-        resident_bytes=_heaviest([shard.decoded_bytes for shard in shards], held),
-        resident_rows=_heaviest([shard.rows for shard in shards], held),
+        held_bytes=_heaviest([shard.decoded_bytes for shard in shards], held),
+        held_rows=_heaviest([shard.rows for shard in shards], held),
+        row_bytes_limit=room.row_bytes,
         row_values=manifest.n_features + (manifest.selection.weight is not None),
         prefetched_bytes=_prefetched(manifest),
-        largest_block_bytes=max(shard.largest_block_bytes for shard in specs),
+        largest_partition_bytes=max(spec.decoded_bytes for spec in specs),
         calls_at_once=workers if in_process else 1,
         threads_per_call=threads,
         cost=cost,
@@ -206,7 +226,9 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
         backend=backend.name,
         workers=workers,
         threads_per_worker=threads,
-        processes=1 if in_process else workers,
+        processes=processes,
+        memory_limit=room.limit,
+        scratch_dir=room.directory,
         assumed=assumed,
         shards=shards,
         memory=memory,
@@ -239,9 +261,17 @@ def _prefetched(manifest: Manifest) -> int:
     return max((group.decoded_bytes for file in remote for group in file.row_groups), default=0)
 
 
-def _shard(shard: ShardSpec) -> Shard:
-    files = len({piece.path for piece in shard.pieces})
-    return Shard(rows=shard.n_rows, files=files, decoded_bytes=shard.decoded_bytes)
+def _shards(specs: Sequence[ShardSpec], processes: int, row_bytes: int) -> Iterator[Shard]:
+    """Deal partitions to processes in turn; what does not fit in memory goes to disk."""
+    in_memory = [0] * processes
+    for number, spec in enumerate(specs):
+        fits = in_memory[number % processes] + spec.decoded_bytes <= row_bytes
+        if fits:
+            in_memory[number % processes] += spec.decoded_bytes
+        files = len({piece.path for piece in spec.pieces})
+        yield Shard(
+            rows=spec.n_rows, files=files, decoded_bytes=spec.decoded_bytes, on_disk=not fits
+        )
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
@@ -266,7 +296,8 @@ def plan_view(plan: JobPlan) -> Group:
     facts.add_column(style="bold")
     facts.add_column()
     iteration, memory = figures["iteration"], plan.memory
-    parts = ", ".join(f"{name} {size(value)}" for name, value in asdict(memory).items())
+    parts = {name: size(value) for name, value in asdict(memory).items() if name != "on_disk"}
+    told = ", ".join(f"{name} {value}" for name, value in parts.items())
     for row in (
         ("data", f"{plan.files} files, {plan.features} features, {plan.dtype}"),
         (
@@ -274,7 +305,8 @@ def plan_view(plan: JobPlan) -> Group:
             f"{plan.backend}: {plan.workers} workers x {plan.threads_per_worker} threads "
             f"in {plan.processes} process{'es' if plan.processes > 1 else ''}",
         ),
-        ("memory a process", f"up to {size(memory.peak)} ({parts})"),
+        ("memory a process", f"up to {size(memory.peak)} ({told})"),
+        *_spilling(plan),
         ("driver to worker", f"{size(iteration['driver_to_worker_bytes'])} an iteration"),
         ("partition's reply", f"{size(iteration['partition_reply_bytes'])} an iteration"),
         ("arithmetic", f"{iteration['flops']:.3g} FLOP an iteration"),
@@ -282,6 +314,25 @@ def plan_view(plan: JobPlan) -> Group:
     ):
         facts.add_row(*row)
     return Group(facts, shards)
+
+
+def _spilling(plan: JobPlan) -> Iterator[tuple[str, str]]:
+    """Rows of the table on what exceeds memory."""
+    memory = plan.memory
+    if memory.on_disk:
+        numbers = [number for number, shard in enumerate(plan.shards) if shard.on_disk]
+        named = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
+        yield (
+            "disk a process",
+            f"up to {size(memory.on_disk)} in {plan.scratch_dir}: rows of {len(numbers)} "
+            f"partitions{f' ({named})' if numbers else ''}, and row state",
+        )
+    if memory.peak > plan.memory_limit:
+        yield (
+            "warning",
+            f"this may exceed the memory limit of {size(plan.memory_limit)}: take fewer threads or "
+            "clusters, or raise backend.memory_limit",
+        )
 
 
 def size(n_bytes: float) -> str:

@@ -159,6 +159,8 @@ def _options(backend: BackendSpec) -> dict[str, Any]:
         "address": backend.address,
         "workers": backend.workers,
         "threads_per_worker": backend.threads_per_worker,
+        "memory_limit": backend.memory_limit,
+        "scratch_dir": backend.scratch_dir,
     }
     return options | ({"insecure": True} if backend.insecure and backend.name != "local" else {})
 

@@ -5,7 +5,8 @@
     input:      {path, columns | vector, weight, id_columns, dtype}
     preprocess: []
     algorithm:  {name, ...parameters of that algorithm}
-    backend:    {name, workers, threads_per_worker, partitions, address, insecure}
+    backend:    {name, workers, threads_per_worker, partitions, memory_limit,
+                 scratch_dir, address, insecure}
     output:     {path, columns, overwrite, status}
 
 Relative paths, in a job file and in ``--set``, are relative to the current working
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal, cast
 import pydantic_core
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
+from distclust.data.storage import Room
 from distclust.errors import ConfigError
 from distclust.runner.algorithms import ALGORITHMS, Algorithm, Strict
 from distclust.runner.problems import Problem, ProblemReport
@@ -94,6 +96,11 @@ class BackendSpec(Strict):
     partitions : int or None
         Parts the data is split into; None takes a small multiple of the workers. Results
         do not depend on it.
+    memory_limit : str, int or None
+        What a worker process should stay within, e.g. ``2GiB``; rows beyond it are kept on
+        its scratch disk. None takes a share of the machine. Results do not depend on it.
+    scratch_dir : str or None
+        Directory for that, on each worker.
     address : str or None
         An existing cluster, e.g. ``auto`` or ``ray://host:10001`` for Ray and
         ``tcp://host:8786`` for Dask. Without it a cluster is started on this machine.
@@ -105,11 +112,17 @@ class BackendSpec(Strict):
     workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
     threads_per_worker: int | None = Field(default=None, ge=1, le=4096)
     partitions: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    memory_limit: int | Name | None = None
+    scratch_dir: Name | None = None
     address: Name | None = None
     insecure: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> BackendSpec:
+        try:
+            Room.of(self.memory_limit)
+        except ConfigError as error:
+            raise _said(str(error), "memory_limit") from None
         if self.name == "local" and self.address is not None:
             raise _said("is for name: ray or dask; the local backend has none", "address")
         return self

@@ -50,27 +50,57 @@ def test_figures(data: Data, job: Job) -> None:
 
 def test_memory_of_a_process_that_holds_everything(job: Job) -> None:
     memory = planned(job())["worker_memory_bytes"]
-    assert memory["resident"] == 150 * 32 + 150 * 24
+    assert memory["resident"] == 150 * 32 + 150 * 12
+    assert memory["on_disk"] == 0
+    assert memory["passing"] == 150 * (32 + 48)  # less than a piece a thread
     batch = 8 * 4 * 65_536
     assert memory["loading"] == 2 * (2 * batch + 4 * (2 << 20))
-    parts = ("resident", "loading", "kernels", "state", "runtime")
+    parts = ("resident", "passing", "loading", "kernels", "state", "runtime")
     assert memory["peak"] == sum(memory[part] for part in parts)
 
 
-def test_rows_of_unit_length_are_copied_a_block_at_a_time(job: Job) -> None:
-    """The largest block is a row group of 20 rows of four float64."""
+def test_rows_of_unit_length_are_copied_a_partition_at_a_time(job: Job) -> None:
+    """The largest partition has 40 rows of four float64."""
     plain, cosine = (
         planned(job(algorithm={"metric": metric}))["worker_memory_bytes"]
         for metric in ("euclidean", "cosine")
     )
-    assert cosine["loading"] - plain["loading"] == 2 * 20 * 4 * 8  # two partitions at once
+    assert cosine["resident"] - plain["resident"] == 2 * 40 * 4 * 8  # two partitions at once
+
+
+def test_what_exceeds_the_limit_is_on_disk(job: Job, tmp_path: Path) -> None:
+    """The limit leaves 3000 bytes for rows: two partitions of 40 or 30 rows of 32 bytes."""
+    limit = (512 << 20) + 4500
+    limits = {"memory_limit": limit, "scratch_dir": str(tmp_path / "scratch")}
+    plan = planned(job(backend=limits))
+    memory = plan["worker_memory_bytes"]
+    assert (memory["resident"], memory["on_disk"]) == (3000, 150 * (32 + 12) - 3000)
+    assert plan["backend"]["memory_limit_bytes"] == limit
+    assert [each["on_disk"] for each in plan["shards"]["each"]].count(True) == 2
+    assert plan["shards"]["on_disk"] == 2
+    out = invoke("plan", job(backend=limits)).out
+    assert "3.5 KiB in" in out
+    assert "may exceed the memory limit" in out
+
+
+def test_each_worker_process_has_its_own_limit(job: Job) -> None:
+    plan = planned(job(backend={"name": "ray", "memory_limit": (512 << 20) + 4500}))
+    assert not any(each["on_disk"] for each in plan["shards"]["each"])  # 80 rows of 32 bytes
+    assert plan["worker_memory_bytes"]["on_disk"] == 80 * 44 - 3000
+
+
+@pytest.mark.parametrize("limit", ["plenty", 0, "100MiB"])
+def test_a_limit_that_is_none(job: Job, limit: str | int) -> None:
+    ended = invoke("plan", job(backend={"memory_limit": limit}))
+    assert ended.code == 2
+    assert "backend.memory_limit" in ended.err
 
 
 def test_a_process_a_worker_holds_its_share(job: Job) -> None:
     plan = planned(job(), "--set", "backend.name=ray")
     memory = plan["worker_memory_bytes"]
     assert plan["backend"]["processes"] == 2
-    assert memory["resident"] == 80 * (32 + 24)  # the two largest of four partitions
+    assert memory["resident"] == 80 * (32 + 12)  # the two largest of four partitions
     assert plan["iteration"]["driver_to_all_workers_bytes"] == 2 * 8 * 3 * 4
 
 
