@@ -85,7 +85,7 @@ class Place:
             rows = pa.FixedSizeListArray.from_arrays(values, X.shape[1])
             path = f"{folder}/rows.parquet"
             pq.write_table(pa.table({"x": rows.cast(pa.list_(pa.float64()))}), path)
-            vectors = self.client.read_parquet(path).select(array_to_vector("x").alias("features"))
+            vectors = self.client.read.parquet(path).select(array_to_vector("x").alias("features"))
             frame = vectors.repartition(self.workers).persist()
             frame.count()
         return frame
