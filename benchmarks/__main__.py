@@ -61,6 +61,12 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--repeats", type=int, default=5)
     command.add_argument(
+        "--limit",
+        type=float,
+        default=float("inf"),
+        help="seconds after which no further round of a case begins",
+    )
+    command.add_argument(
         "--budgets",
         type=_numbers,
         help="limits on iterations, comma-separated, for the modes iterations and curve",

@@ -44,6 +44,7 @@ class Options:
     chunks_per_worker: int
     dask_input: str
     scale: float
+    limit: float
     json: Path | None
 
 
@@ -120,7 +121,10 @@ def _measure(
             _timed_fit(contender, mode.warm_up(problem), options.workers)
         budgets = mode.budgets if warm_up.error is None else mode.budgets[:1]
         everyone += [Series(contender=contender, budget=b, error=warm_up.error) for b in budgets]
+    began = time.monotonic()
     for seed in range(options.repeats):
+        if seed > 0 and time.monotonic() - began > options.limit:
+            break
         for series in sorted(everyone, key=lambda s: s.budget or 0):  # stable: contenders in turn
             if series.error is not None or _settled(series, everyone):
                 continue

@@ -38,6 +38,7 @@ def measured(mode: str, rows: Path, **options: Any) -> list[report.Line]:
         chunks_per_worker=1,
         dask_input="numpy",
         scale=1.0,
+        limit=options.pop("limit", 60.0),
         json=result,
     )
     assert kmeans.run(asked) == 0
@@ -58,6 +59,10 @@ def test_default_fits_have_a_seed_each(rows: Path) -> None:
     lines = measured("default", rows, peers=["minibatch"])
     assert [line["contender"] for line in lines][:2] == ["sklearn", "sklearn minibatch"]
     assert all(len(line["inertia"]) == 2 for line in lines)
+
+
+def test_the_first_round_is_always_run_and_no_other_after_the_limit(rows: Path) -> None:
+    assert [len(line["seconds"]) for line in measured("converge", rows, limit=0.0)] == [1, 1]
 
 
 def test_a_curve_ends_where_a_contender_has_converged(rows: Path) -> None:
