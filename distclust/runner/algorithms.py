@@ -15,9 +15,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from distclust.cluster.kmeans import KMeans
-from distclust.runner.costs import AlgorithmCost, kmeans_cost
+from distclust.cluster.minibatch import MiniBatchKMeans
+from distclust.runner.costs import AlgorithmCost, kmeans_cost, minibatch_cost
 
-__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "KMeansSpec", "Strict", "register"]
+__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "Strict", "register"]
 
 MAX_CLUSTERS = 2**31 - 1  # labels are int32
 
@@ -98,54 +99,80 @@ def register(name: str, algorithm: Algorithm[Any]) -> None:
     ALGORITHMS[name] = algorithm
 
 
-class KMeansSpec(Strict):
-    """Parameters of `distclust.KMeans`, with its names and defaults.
+class CentersSpec(Strict):
+    """What algorithms with cluster centers have in common.
 
-    The one difference: `random_state` is 0 unless given, so that a job repeats itself.
+    Names and defaults are those of the estimators, with one difference: `random_state` is
+    0 unless given, so that a job repeats itself.
     """
 
-    name: Literal["kmeans"]
+    name: str
     n_clusters: int = Field(default=8, ge=1, le=MAX_CLUSTERS)
     init: (
         Literal["k-means||", "k-means++", "random"]
         | Annotated[list[Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
     ) = "k-means||"
     n_init: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
+    random_state: int | None = Field(default=0, ge=0, lt=2**32)
+
+    def parameters(self, n_partitions: int) -> dict[str, Any]:
+        """Return the estimator's parameters."""
+        given = self.model_dump(exclude={"name"})
+        if isinstance(self.init, list):
+            given["init"] = np.asarray(self.init, dtype=np.float64)
+        return {**given, "n_partitions": n_partitions}
+
+
+class KMeansSpec(CentersSpec):
+    """Parameters of `distclust.KMeans`."""
+
+    name: Literal["kmeans"]
     max_iter: int = Field(default=300, ge=1, le=1_000_000)
     tol: float = Field(default=1e-4, ge=0)
     metric: Literal["euclidean", "cosine"] = "euclidean"
-    random_state: int | None = Field(default=0, ge=0, lt=2**32)
 
 
-def _build_kmeans(spec: KMeansSpec, n_partitions: int) -> Estimator:
-    parameters = spec.model_dump(exclude={"name"})
-    if isinstance(spec.init, list):
-        parameters["init"] = np.asarray(spec.init, dtype=np.float64)
-    estimator: Estimator = KMeans(**parameters, n_partitions=n_partitions)
-    return estimator
+class MiniBatchKMeansSpec(CentersSpec):
+    """Parameters of `distclust.MiniBatchKMeans`."""
+
+    name: Literal["minibatch_kmeans"]
+    max_iter: int = Field(default=100, ge=1, le=1_000_000)
+    batch_size: int = Field(default=1024, ge=1)
+    tol: float = Field(default=0.0, ge=0)
+    max_no_improvement: int | None = Field(default=10, ge=0)
+    init_size: int | None = Field(default=None, ge=1)
+    reassignment_ratio: float = Field(default=0.01, ge=0)
 
 
-def _summarize_kmeans(model: Any) -> FitSummary:
-    return FitSummary(
-        centers=model.cluster_centers_,
-        figures={
-            "n_iter": int(model.n_iter_),
-            "inertia": float(model.inertia_),
-            "inertia_history": [float(value) for value in model.inertia_history_],
-        },
-    )
+def _summarize_centers(model: Any, *more: str) -> FitSummary:
+    figures = {"n_iter": int(model.n_iter_), "inertia": float(model.inertia_)}
+    others = {name: getattr(model, f"{name}_") for name in more}
+    return FitSummary(centers=model.cluster_centers_, figures={**figures, **others})
 
 
 register(
     "kmeans",
     Algorithm(
         spec=KMeansSpec,
-        build=_build_kmeans,
+        build=lambda spec, n_partitions: KMeans(**spec.parameters(n_partitions)),
         n_clusters=lambda spec: spec.n_clusters,
         label_columns=("distance",),
-        summary=_summarize_kmeans,
+        summary=lambda model: _summarize_centers(model, "inertia_history"),
         cost=lambda spec, n_features, itemsize: kmeans_cost(
             spec.n_clusters, n_features, itemsize, unit_rows=spec.metric == "cosine"
+        ),
+    ),
+)
+register(
+    "minibatch_kmeans",
+    Algorithm(
+        spec=MiniBatchKMeansSpec,
+        build=lambda spec, n_partitions: MiniBatchKMeans(**spec.parameters(n_partitions)),
+        n_clusters=lambda spec: spec.n_clusters,
+        label_columns=("distance",),
+        summary=lambda model: _summarize_centers(model, "n_steps"),
+        cost=lambda spec, n_features, itemsize: minibatch_cost(
+            spec.n_clusters, n_features, itemsize, spec.batch_size
         ),
     ),
 )

@@ -6,14 +6,15 @@ looks at a machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from distclust.cluster.minibatch_steps import TILE
 from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
 from distclust.kernels.assign import tile_rows
 
-__all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "worker_memory"]
+__all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "minibatch_cost", "worker_memory"]
 
 ROW_STATE_BYTES = 12  # label and two bounds; in seeding, nearest candidate and distance
 PASSING_BYTES = 48  # of each row of a piece: labels, distances, random numbers, copies of them
@@ -40,6 +41,8 @@ class AlgorithmCost:
         Model state in each worker, whatever the number of rows.
     copies_rows : bool
         Whether the rows of a partition are copied once they are loaded.
+    rows_per_iteration : int or None
+        How many rows an iteration looks at, on all workers; None means all.
     """
 
     to_worker_bytes: int
@@ -48,6 +51,7 @@ class AlgorithmCost:
     thread_bytes: int
     state_bytes: int
     copies_rows: bool = False
+    rows_per_iteration: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,4 +184,35 @@ def kmeans_cost(
         thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums,
         state_bytes=tables + 2 * sums,
         copies_rows=unit_rows,
+    )
+
+
+def minibatch_cost(
+    n_clusters: int, n_features: int, itemsize: int, batch_size: int
+) -> AlgorithmCost:
+    """Cost of one mini-batch step.
+
+    Beside the centers, the numbers of the drawn rows go out, 8 bytes each. Memory is for
+    all of a batch in one partition.
+
+    Parameters
+    ----------
+    n_clusters, n_features, itemsize : int
+        As for `kmeans_cost`.
+    batch_size : int
+
+    Examples
+    --------
+    >>> cost = minibatch_cost(1000, 64, 4, batch_size=2048)
+    >>> cost.to_worker_bytes, cost.rows_per_iteration
+    (272384, 2048)
+    """
+    lloyd = kmeans_cost(n_clusters, n_features, itemsize)
+    rounded = TILE * (2 * 8 * n_features + 40)  # integers of each row, and those by label
+    return replace(
+        lloyd,
+        to_worker_bytes=lloyd.to_worker_bytes + 8 * batch_size,
+        thread_bytes=lloyd.thread_bytes + rounded,
+        state_bytes=lloyd.state_bytes + batch_size * (itemsize * n_features + 8),
+        rows_per_iteration=batch_size,
     )

@@ -85,6 +85,7 @@ class JobPlan:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: sizes in bytes."""
         down, up = self.cost.to_worker_bytes, self.cost.to_driver_bytes
+        seen = self.cost.rows_per_iteration
         return {
             "schema_version": 1,
             "data": {
@@ -118,7 +119,7 @@ class JobPlan:
                 "driver_to_all_workers_bytes": down * self.processes,
                 "partition_reply_bytes": up,
                 "all_replies_bytes": up * len(self.shards),
-                "flops": self.cost.flops_per_row * self.rows,
+                "flops": self.cost.flops_per_row * min(self.rows, seen or self.rows),
             },
         }
 

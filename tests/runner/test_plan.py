@@ -104,6 +104,15 @@ def test_a_process_a_worker_holds_its_share(job: Job) -> None:
     assert plan["iteration"]["driver_to_all_workers_bytes"] == 2 * 8 * 3 * 4
 
 
+def test_a_step_of_mini_batches_looks_at_a_batch(job: Job) -> None:
+    small = {"name": "minibatch_kmeans", "batch_size": 50}
+    iteration = planned(job(algorithm=small))["iteration"]
+    assert iteration["flops"] == 2 * 50 * 3 * 4
+    assert iteration["driver_to_worker_bytes"] == 8 * 3 * 4 + 8 * 50
+    large = planned(job(algorithm={**small, "batch_size": 1000}))["iteration"]
+    assert large["flops"] == 2 * 150 * 3 * 4
+
+
 def test_float32_halves_what_is_sent(job: Job) -> None:
     plan = planned(job(), "--set", "input.dtype=float32")
     assert plan["iteration"]["driver_to_worker_bytes"] == 4 * 3 * 4

@@ -299,3 +299,19 @@ def test_a_job_by_cosine(tmp_path: Path, data: Data, job: Job) -> None:
     assert record["job"]["algorithm"]["metric"] == "cosine"
     assert record["result"]["inertia"] == expected.inertia_
     assert distclust.load(out / "model").metric == "cosine"
+
+
+def test_a_job_of_mini_batches(tmp_path: Path, data: Data, job: Job) -> None:
+    params = {"batch_size": 40, "max_iter": 20, "random_state": 5}
+    said = run(job(algorithm={"name": "minibatch_kmeans", **params}))
+    out, record = tmp_path / "out", record_of(tmp_path / "out")
+    expected = distclust.MiniBatchKMeans(3, **params).fit(data.rows)
+    np.testing.assert_array_equal(labels_of(out)["label"].to_numpy(), expected.labels_)
+    result = record["result"]
+    assert result["inertia"] == expected.inertia_
+    assert (result["n_steps"], result["n_iter"]) == (expected.n_steps_, expected.n_iter_)
+    assert result["cluster_sizes"] == expected.cluster_sizes_.tolist()
+    assert f"{expected.n_iter_} iterations" in said
+    frame = pd.DataFrame(data.rows, columns=result["feature_names"])
+    again = distclust.load(out / "model").partial_fit(frame)
+    assert again.n_steps_ == expected.n_steps_ + 1
