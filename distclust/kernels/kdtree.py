@@ -231,11 +231,11 @@ def _join_boxes(low, high):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def box_distance(tree, a, b):  # type: ignore[no-untyped-def]
+def box_distance(queries, a, tree, b):  # type: ignore[no-untyped-def]
     """Return a lower bound of the reduced distance between points of two nodes."""
-    low, high, total = tree.low, tree.high, 0.0
-    for j in range(low.shape[1]):
-        t = max(low[b, j] - high[a, j], low[a, j] - high[b, j], 0.0)
+    total = 0.0
+    for j in range(tree.low.shape[1]):
+        t = max(tree.low[b, j] - queries.high[a, j], queries.low[a, j] - tree.high[b, j], 0.0)
         if tree.metric == EUCLIDEAN:
             total += t * t
         elif tree.metric == MANHATTAN:
@@ -246,22 +246,22 @@ def box_distance(tree, a, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def leaf_box_distances(tree, leaf, node, out):  # type: ignore[no-untyped-def]
+def leaf_box_distances(queries, leaf, tree, node, out):  # type: ignore[no-untyped-def]
     """Bound the reduced distances of a leaf's points to a node's from below (OUT)."""
     if tree.metric == EUCLIDEAN:
-        box_sq_euclidean(tree.blocks, leaf, tree.low, tree.high, node, out)
+        box_sq_euclidean(queries.blocks, leaf, tree.low, tree.high, node, out)
     elif tree.metric == MANHATTAN:
-        box_manhattan(tree.blocks, leaf, tree.low, tree.high, node, out)
+        box_manhattan(queries.blocks, leaf, tree.low, tree.high, node, out)
     else:
-        box_chebyshev(tree.blocks, leaf, tree.low, tree.high, node, out)
+        box_chebyshev(queries.blocks, leaf, tree.low, tree.high, node, out)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def leaf_distances(tree, leaf, q, other, out):  # type: ignore[no-untyped-def]
-    """Measure the reduced distances of point q of one leaf to another's points (OUT)."""
+def leaf_distances(queries, leaf, q, tree, other, out):  # type: ignore[no-untyped-def]
+    """Measure the reduced distances of point q of a leaf to another leaf's points (OUT)."""
     if tree.metric == EUCLIDEAN:
-        sq_euclidean(tree.blocks, leaf, q, other, out)
+        sq_euclidean(queries.blocks, leaf, q, tree.blocks, other, out)
     elif tree.metric == MANHATTAN:
-        manhattan(tree.blocks, leaf, q, other, out)
+        manhattan(queries.blocks, leaf, q, tree.blocks, other, out)
     else:
-        chebyshev(tree.blocks, leaf, q, other, out)
+        chebyshev(queries.blocks, leaf, q, tree.blocks, other, out)

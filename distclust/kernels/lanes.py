@@ -112,25 +112,29 @@ def _line(builder: Builder, lines: Value, feature: Value) -> Value:
 
 
 def _point_to_leaf(join: Join) -> Any:
-    """Make ``f(blocks, leaf, q, other, out)``: distances of point q of a leaf to another's."""
+    """Make ``f(mine, leaf, q, theirs, other, out)``: distances of a point to a leaf's.
 
-    def typed(typing_context: Any, blocks: Any, leaf: Any, q: Any, other: Any, out: Any) -> Any:
+    The point is the q-th of a leaf of `mine`; both are `blocks`, maybe the same.
+    """
+
+    def typed(
+        typing_context: Any, mine: Any, leaf: Any, q: Any, theirs: Any, other: Any, out: Any
+    ) -> Any:
         def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
-            array = _array(context, builder, blocks, args[0])
-            mine, d = _lines(builder, array, args[1])
-            theirs, _ = _lines(builder, array, args[3])
+            from_lines, d = _lines(builder, _array(context, builder, mine, args[0]), args[1])
+            to_lines, _ = _lines(builder, _array(context, builder, theirs, args[3]), args[4])
 
             def term(feature: Value) -> Value:
-                x = builder.load(builder.gep(_line(builder, mine, feature), [args[2]]))
-                return builder.fsub(
-                    _spread(builder, x), _load(builder, _line(builder, theirs, feature))
-                )
+                x = builder.load(builder.gep(_line(builder, from_lines, feature), [args[2]]))
+                others = _load(builder, _line(builder, to_lines, feature))
+                return builder.fsub(_spread(builder, x), others)
 
             total = _over_features(builder, d, term, join)
-            _store(builder, total, _array(context, builder, out, args[4]).data)
+            _store(builder, total, _array(context, builder, out, args[5]).data)
             return context.get_dummy_value()
 
-        return types.void(blocks, types.int64, types.int64, types.int64, out), generate
+        index = types.int64
+        return types.void(mine, index, index, theirs, index, out), generate
 
     return intrinsic(typed)
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.boruvka import Edges, join_edges, minimum_edges
+from distclust.kernels.boruvka import minimum_edges
 from distclust.kernels.kdtree import KDTree, Mapper, build
 from distclust.kernels.neighbors import Neighbors, neighbors
+from distclust.kernels.outgoing import Edges, join_edges
 
 __all__ = ["Indexed", "index_points", "least_edges"]
 
@@ -65,8 +66,7 @@ def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper
         between = Edges(kept[rest.a], kept[rest.b], rest.weights)
         return join_edges([same, between])
     order = indexed.tree.order
-    apart = np.arange(len(X), dtype=np.int32)
-    found = minimum_edges(indexed.tree, core[order], ids[order], apart, indexed.near, map_tiles)
+    found = minimum_edges(indexed.tree, core[order], ids[order], indexed.near, map_tiles)
     return Edges(order[found.a], order[found.b], found.weights)
 
 
