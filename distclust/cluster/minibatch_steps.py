@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.data.blocks import Block, Partition, Share
+from distclust.data.blocks import PIECE_ROWS, Block, Partition, Share
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import assign, center_table
 from distclust.kernels.exact_sum import exact_sum
@@ -149,6 +149,7 @@ def _hit(partition: Partition, line: Line, ticks: I64) -> Iterator[tuple[int, An
             if line.weight_exponent is not None:
                 within = np.searchsorted(ends, within, side="right")
             yield int(first), block.X[within]
+    partition.storage.release()
 
 
 def _ends(partition: Partition, block: Block, weight_exponent: int) -> I64:
@@ -157,6 +158,14 @@ def _ends(partition: Partition, block: Block, weight_exponent: int) -> I64:
     known: I64 | None = partition.cache.get(key)
     if known is None:
         assert block.weights is not None
-        lengths = np.rint(np.ldexp(block.weights, weight_exponent)).astype(np.int64)
-        known = partition.cache[key] = np.cumsum(lengths)
+        known = partition.storage.empty(block.n_rows, np.int64)
+        before = 0
+        for start in range(0, block.n_rows, PIECE_ROWS):
+            piece = slice(start, start + PIECE_ROWS)
+            lengths = np.rint(np.ldexp(block.weights[piece], weight_exponent)).astype(np.int64)
+            np.cumsum(lengths, out=known[piece])
+            known[piece] += before
+            before = int(known[piece][-1])
+            partition.storage.release()
+        partition.cache[key] = known
     return known

@@ -19,7 +19,9 @@ import distclust
 from distclust import MiniBatchKMeans
 from distclust.backends.local import LocalBackend
 from distclust.cluster.minibatch_loop import EarlyStopping
+from distclust.data import ParquetSource, open_manifest
 from distclust.data.arrays import ArraySource
+from distclust.data.storage import LEDGER, RUNTIME_BYTES
 from distclust.engine.events import IterationDone, StageStarted
 from distclust.engine.shards import Session
 from distclust.errors import ConfigError
@@ -195,6 +197,22 @@ def test_parquet_files(n: int, tmp_path: Path) -> None:
     assert digest(model) == expected(n, "float64", True)
     with pytest.raises(ConfigError, match="partial_fit takes an array"):
         model.partial_fit(str(tmp_path))
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_parquet_files_larger_than_memory(tmp_path: Path, weighted: bool) -> None:
+    columns = {f"x{j}": column for j, column in enumerate(blobs(MANY).T)}
+    columns |= {"w": row_weights(MANY)} if weighted else {}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet", row_group_size=1000)
+    manifest = open_manifest(tmp_path / "rows.parquet", weight="w" if weighted else None)
+    on_disk: list[int] = []
+    with LocalBackend(2, memory_limit=RUNTIME_BYTES + 1, scratch_dir=str(tmp_path)) as backend:
+        session = Session(backend, listeners=[lambda _: on_disk.append(LEDGER.on_disk)])
+        model = MiniBatchKMeans(n_partitions=3, **PARAMS)
+        model.fit_source(session, ParquetSource(manifest))
+    assert max(on_disk) >= MANY * 8 * (5 + 2 * weighted)  # rows; weights, and where they end
+    model.labels_ = model.predict(blobs(MANY))
+    assert digest(model) == expected(MANY, "float64", weighted)
 
 
 @pytest.mark.parametrize("scale", [0.5, 4.0])
