@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import frexp
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = ["DataStats", "describe"]
 
 F64 = npt.NDArray[np.float64]
 
+_LEAST_REACH = 2.0**-970  # below it, sums of doubles would lose digits to underflow
 _OFFSET_BITS = 10  # the offset is a multiple of the half range's power of two over 2**10
 
 
@@ -70,6 +72,12 @@ def describe(
 ) -> DataStats:
     """Look at all rows twice: extremes, then moments that cannot overflow."""
     found: Extremes = shards.reduce(partition_extremes, merge_extremes)
+    reach = float((found.high / 2 - found.low / 2).max())
+    if 0 < reach < _LEAST_REACH:
+        raise DataError(
+            f"no feature varies by more than {2 * reach:.3g}, which float64 cannot sum without "
+            f"losing digits; multiply all values by a power of two, say 2**{-frexp(reach)[1]}"
+        )
     if weighted and found.max_weight == 0:
         raise DataError("every sample weight is 0; at least one row must weigh something")
     scale = MomentScale.of(found)

@@ -211,7 +211,7 @@ def test_parquet_files_larger_than_memory(tmp_path: Path, weighted: bool) -> Non
         model = MiniBatchKMeans(n_partitions=3, **PARAMS)
         model.fit_source(session, ParquetSource(manifest))
     assert max(on_disk) >= MANY * 8 * (5 + 2 * weighted)  # rows; weights, and where they end
-    model.labels_ = model.predict(blobs(MANY))
+    model.labels_ = model.predict(pa.table(columns).select(model.feature_names_in_.tolist()))
     assert digest(model) == expected(MANY, "float64", weighted)
 
 

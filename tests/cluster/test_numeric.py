@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from distclust import DataError, KMeans
 from tests.cluster.helpers import blobs
@@ -67,11 +72,79 @@ def test_a_far_offset_changes_no_label(dtype: str, offset: float) -> None:
     np.testing.assert_array_equal(far.predict((X + offset).astype(dtype)), far.labels_)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "offset", "factor"),
+    [
+        ("float32", 1e4, 1), ("float64", 1e8, 1), ("float64", 0, 1e200), ("float64", 0, 1e-170),
+        ("float32", 0, 1e-42),
+    ],
+)  # fmt: skip
+def test_labels_are_those_of_exact_arithmetic(dtype: str, offset: float, factor: float) -> None:
+    """Of rows and centers as they are given, rounded to their dtype beforehand."""
+    X = (np.array(blobs(400, 3)) * factor + offset).astype(dtype)
+    centers = X[:8].copy()
+    exact_X = [[Fraction(float(value)) for value in row] for row in X]
+    exact_centers = exact_X[:8]
+    sq_dist = [
+        [sum((a - b) ** 2 for a, b in zip(row, center, strict=True)) for center in exact_centers]
+        for row in exact_X
+    ]
+    expected = [row.index(min(row)) for row in sq_dist]
+    model = KMeans(8, init=centers, max_iter=1, tol=0).fit(X)
+    model.cluster_centers_ = centers
+    assert model.predict(X).tolist() == expected
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 2.0**-149), ("float64", 2.0**-970)])
+def test_the_smallest_values(dtype: str, least: float) -> None:
+    X = (np.array([[0], [1], [2], [100], [101], [102]]) * least).astype(dtype)
+    model = KMeans(2, random_state=0).fit(X)
+    assert sorted(model.cluster_centers_.ravel() / least) == [1, 101]
+    assert sorted(model.cluster_sizes_) == [3, 3]
+
+
+def test_values_too_small_to_sum_are_refused() -> None:
+    X = np.array([[1.0], [2.0], [9.0]]) * 2.0**-1074
+    with pytest.raises(DataError, match=r"no feature varies by more than .* 2\*\*1071"):
+        KMeans(2).fit(X)
+    assert KMeans(2, random_state=0).fit(X * 2.0**1071).inertia_ == 0.5 / 64
+    with pytest.warns(ConvergenceWarning):
+        assert KMeans(2, random_state=0).fit(X[[0, 0]]).inertia_ == 0
+
+
 def test_subnormal_values_among_others() -> None:
     X = np.array([[0.0, 0.0], [5e-324, -5e-324], [1e-310, 0.0], [1.0, 2.0], [1.0, 2.0]])
     model = KMeans(2, random_state=0).fit(X)
     assert len(set(model.labels_[:3])) == len(set(model.labels_[3:])) == 1
     assert sorted(model.cluster_sizes_) == [2, 3]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_shards_without_rows_change_nothing(tmp_path: Path, metric: str) -> None:
+    """An empty file, an empty row group, and more partitions than rows."""
+    X = blobs(600)
+    table = pa.table({f"x{j}": column for j, column in enumerate(X.T)})
+    pq.write_table(table.slice(0, 0), tmp_path / "0.parquet")
+    with pq.ParquetWriter(tmp_path / "1.parquet", table.schema) as writer:
+        for part in (table.slice(0, 300), table.slice(0, 0), table.slice(300)):
+            writer.write_table(part)
+    plain = KMeans(4, random_state=0, metric=metric).fit(X)
+    shards = KMeans(4, random_state=0, metric=metric, n_partitions=700).fit(tmp_path)
+    np.testing.assert_array_equal(shards.labels_, plain.labels_)
+    np.testing.assert_array_equal(shards.cluster_centers_, plain.cluster_centers_)
+    assert shards.inertia_ == plain.inertia_
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("n", [600, 9000])
+def test_each_row_twice_is_each_weight_two(metric: str, n: int) -> None:
+    X = blobs(n)
+    params = {"init": X[:5].copy(), "metric": metric, "max_iter": 20, "tol": 0}
+    twice = KMeans(5, **params).fit(np.repeat(X, 2, axis=0))
+    weighted = KMeans(5, **params).fit(X, sample_weight=np.full(n, 2.0))
+    np.testing.assert_array_equal(twice.labels_[::2], weighted.labels_)
+    np.testing.assert_allclose(twice.cluster_centers_, weighted.cluster_centers_, rtol=1e-12)
+    assert twice.inertia_ == pytest.approx(weighted.inertia_, rel=1e-12)
 
 
 def test_more_rows_in_a_cluster_than_float32_can_count() -> None:
@@ -100,10 +173,12 @@ def test_weights_of_any_magnitude(weight: float) -> None:
     np.testing.assert_allclose(plain.cluster_centers_, weighted.cluster_centers_, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["numpy", "pandas", "arrow"])
-def test_integers_that_float64_cannot_hold_are_refused(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["numpy", "pandas", "arrow", "files"])
+def test_integers_that_float64_cannot_hold_are_refused(kind: str, tmp_path: Path) -> None:
     values = np.array([2**53 + 1, 0, 5], dtype=np.int64)
+    pq.write_table(pa.table({"n": values}), tmp_path / "n.parquet")
     X = {
+        "files": tmp_path,
         "numpy": values[:, np.newaxis],
         "pandas": pd.DataFrame({"n": values}),
         "arrow": pa.table({"n": values}),
