@@ -107,7 +107,7 @@ def test_values_too_small_to_sum_are_refused() -> None:
     X = np.array([[1.0], [2.0], [9.0]]) * 2.0**-1074
     with pytest.raises(DataError, match=r"no feature varies by more than .* 2\*\*1071"):
         KMeans(2).fit(X)
-    assert KMeans(2, random_state=0).fit(X * 2.0**1071).inertia_ == 0.5 / 64
+    assert KMeans(2, random_state=0).fit(np.ldexp(X, 1071)).inertia_ == 0.5 / 64
     with pytest.warns(ConvergenceWarning):
         assert KMeans(2, random_state=0).fit(X[[0, 0]]).inertia_ == 0
 
