@@ -67,7 +67,7 @@ def timed_fit(backend: Any, path: Path, problem: Problem, iterations: int) -> Ti
     from distclust import KMeans, open_manifest
     from distclust.data.parquet import ParquetSource
     from distclust.engine.events import Event, IterationDone
-    from distclust.engine.shards import PARTITIONS_PER_SLOT, Session
+    from distclust.engine.shards import Session
 
     seconds: list[float] = []
 
@@ -80,7 +80,7 @@ def timed_fit(backend: Any, path: Path, problem: Problem, iterations: int) -> Ti
         init=problem.centers,
         max_iter=iterations,
         tol=0,
-        n_partitions=PARTITIONS_PER_SLOT * backend.slots,  # as for many rows, however few
+        n_partitions=None if problem.case is not TINY else backend.slots,
     )
     source = ParquetSource(open_manifest(path))
     began = time.perf_counter()

@@ -42,7 +42,7 @@ from distclust.cluster.steps import (
 from distclust.data.blocks import Source
 from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, Shards
+from distclust.engine.shards import Session, Shards, partitions_for
 from distclust.errors import ConfigError, ModelError
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.scaling import Frame
@@ -282,9 +282,13 @@ class CenterEstimator(
 
     def _shard(self, session: Session, source: Source) -> Shards:
         source = self._metric.source(source)
-        if self.n_partitions is None and source.n_rows < MIN_ROWS_PER_PARTITION:
+        if self.n_partitions is not None:
+            return session.shard(source, self.n_partitions)
+        if source.n_rows < MIN_ROWS_PER_PARTITION:
             return session.shard(source, 1)
-        return session.shard(source, self.n_partitions)
+        row_nbytes = source.n_features * source.dtype.itemsize
+        slots = session.backend.slots
+        return session.shard(source, partitions_for(source.n_rows, row_nbytes, slots))
 
     def _centers(self, source: Source) -> npt.NDArray[Any]:
         """Centers in the dtype of the rows, which kernels multiply them with."""

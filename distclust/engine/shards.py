@@ -20,10 +20,27 @@ from distclust.engine.protocol import Backend, Future
 from distclust.engine.retry import RetryPolicy
 from distclust.errors import DataError, DistclustError
 
-__all__ = ["Broadcast", "Session", "Shards"]
+__all__ = ["Broadcast", "Session", "Shards", "partitions_for"]
 
 FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
-PARTITIONS_PER_SLOT = 2
+PARTITIONS_PER_SLOT = 2  # of many rows: a cluster that shrinks can still balance them
+ROWS_WORTH_A_CALL = 1 << 20  # fewer are not split more than there are slots: a call costs time
+LARGEST_ROWS, LARGEST_BYTES = 1 << 22, 1 << 29  # of a partition: what a call makes of it is bounded
+
+
+def partitions_for(n_rows: int, row_nbytes: int, slots: int) -> int:
+    """Return how many partitions to split rows into, where nobody says.
+
+    Examples
+    --------
+    >>> partitions_for(1_000_000, 64, slots=2), partitions_for(8_000_000, 64, slots=2)
+    (2, 4)
+    >>> partitions_for(100_000_000, 32, slots=2), partitions_for(1_000_000, 8192, slots=2)
+    (24, 16)
+    """
+    per_slot = min(PARTITIONS_PER_SLOT, max(1, n_rows // (slots * ROWS_WORTH_A_CALL)))
+    largest = max(1, min(LARGEST_ROWS, LARGEST_BYTES // max(1, row_nbytes)))
+    return max(slots * per_slot, -(-n_rows // largest))
 
 
 class Plannable(Protocol):
@@ -74,7 +91,7 @@ class Session:
 
     def shard(self, source: Plannable, n_partitions: int | None = None) -> Shards:
         """Place `source` on the workers, in at most `n_partitions` partitions."""
-        wanted = n_partitions or PARTITIONS_PER_SLOT * self.backend.slots
+        wanted = n_partitions or self.backend.slots
         recipes = source.plan(wanted)
         if not recipes:
             raise DataError("the input has no rows; nothing can be clustered")

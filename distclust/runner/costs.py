@@ -17,7 +17,7 @@ from distclust.kernels.assign import tile_rows
 __all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "minibatch_cost", "worker_memory"]
 
 ROW_STATE_BYTES = 12  # label and two bounds; in seeding, nearest candidate and distance
-PASSING_BYTES = 48  # of each row of a piece: labels, distances, random numbers, copies of them
+PASSING_BYTES = 48  # of each row of a partition, in seeding: random numbers, costs, copies of them
 BATCH_ROWS = 1 << 16  # rows decoded at a time, fewer when they are wide
 DECODE_COPIES = 2  # a batch as Arrow has it, and as it is converted
 COLUMN_BUFFER_BYTES = 2 << 20  # a read buffer and a page of each column
@@ -63,7 +63,7 @@ class WorkerMemory:
     resident : int
         The rows it keeps in memory, with what it knows of each.
     passing : int
-        Pieces of rows that its threads look at, and what they make of each row.
+        Pieces of rows that its threads look at, and what a call makes of each row.
     loading : int
         Batches being decoded at the same time, before they become blocks.
     kernels : int
@@ -98,7 +98,8 @@ def worker_memory(
     row_bytes_limit: int,
     row_values: int,
     prefetched_bytes: int,
-    largest_partition_bytes: int = 0,
+    largest_partition_rows: int,
+    largest_partition_bytes: int,
     calls_at_once: int,
     threads_per_call: int,
     cost: AlgorithmCost,
@@ -115,6 +116,8 @@ def worker_memory(
         Values read in each row: features and weight.
     prefetched_bytes : int
         Of the largest row group where storage is remote and read ahead; 0 for local files.
+    largest_partition_rows : int
+        What a call may make something of.
     largest_partition_bytes : int
         Decoded; what is held twice while rows are copied.
     calls_at_once : int
@@ -128,10 +131,11 @@ def worker_memory(
     >>> cost = AlgorithmCost(to_worker_bytes=0, to_driver_bytes=0, flops_per_row=0,
     ...                      thread_bytes=1000, state_bytes=500)
     >>> memory = worker_memory(held_bytes=10_000, held_rows=100, row_bytes_limit=9000,
-    ...                        row_values=3, prefetched_bytes=0, calls_at_once=2,
+    ...                        row_values=3, prefetched_bytes=0, largest_partition_rows=25,
+    ...                        largest_partition_bytes=2500, calls_at_once=2,
     ...                        threads_per_call=3, cost=cost)
     >>> memory.resident, memory.on_disk, memory.passing
-    (9000, 2200, 14800)
+    (9000, 2200, 12400)
     >>> memory.loading, memory.kernels, memory.state
     (18874368, 6000, 1000)
     """
@@ -140,10 +144,11 @@ def worker_memory(
     held = held_bytes + ROW_STATE_BYTES * held_rows
     held += calls_at_once * largest_partition_bytes if cost.copies_rows else 0
     threads = calls_at_once * threads_per_call
-    piece = min(PIECE_ROWS, max(1, PIECE_CELLS // row_values)) * (8 * row_values + PASSING_BYTES)
+    piece = min(PIECE_ROWS, max(1, PIECE_CELLS // row_values)) * 8 * row_values
     return WorkerMemory(
         resident=min(held, row_bytes_limit),
-        passing=min(threads * piece, held_bytes + PASSING_BYTES * held_rows),
+        passing=min(threads * piece, held_bytes)
+        + calls_at_once * PASSING_BYTES * largest_partition_rows,
         on_disk=max(held - row_bytes_limit, 0),
         loading=loading * calls_at_once,
         kernels=cost.thread_bytes * threads,

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from distclust.data import Manifest, ShardSpec, open_manifest, plan_shards
 from distclust.data.storage import Room
-from distclust.engine.shards import PARTITIONS_PER_SLOT
+from distclust.engine.shards import partitions_for
 from distclust.errors import ConfigError
 from distclust.runner.costs import AlgorithmCost, WorkerMemory, worker_memory
 from distclust.runner.secrets import scrub
@@ -197,7 +197,7 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     backend = spec.backend
     threads = backend.threads_per_worker or 1
     workers, assumed = _workers(backend, threads)
-    specs = plan_shards(manifest, n_partitions(backend, workers))
+    specs = plan_shards(manifest, n_partitions(backend, manifest, workers))
     in_process = backend.name == "local"
     processes = 1 if in_process else workers
     room = Room.of(backend.memory_limit, backend.scratch_dir).shared(processes)
@@ -212,6 +212,7 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
         row_bytes_limit=room.row_bytes,
         row_values=manifest.n_features + (manifest.selection.weight is not None),
         prefetched_bytes=_prefetched(manifest),
+        largest_partition_rows=max(spec.n_rows for spec in specs),
         largest_partition_bytes=max(spec.decoded_bytes for spec in specs),
         calls_at_once=workers if in_process else 1,
         threads_per_call=threads,
@@ -237,9 +238,10 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     )
 
 
-def n_partitions(backend: BackendSpec, workers: int) -> int:
+def n_partitions(backend: BackendSpec, manifest: Manifest, workers: int) -> int:
     """Return how many partitions a job asks for, on a cluster of so many workers."""
-    return backend.partitions or PARTITIONS_PER_SLOT * workers
+    row_nbytes = manifest.n_features * manifest.dtype.itemsize
+    return backend.partitions or partitions_for(manifest.n_rows, row_nbytes, workers)
 
 
 def _workers(backend: BackendSpec, threads: int) -> tuple[int, tuple[str, ...]]:

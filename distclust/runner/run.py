@@ -145,7 +145,8 @@ def _compute(
             backend = stack.enter_context(connect(spec.backend.name, **_options(spec.backend)))
             signals.install()
         session = Session(backend, listeners=listeners)
-        model = plugin.build(spec.algorithm, n_partitions(spec.backend, backend.slots))
+        n_parts = n_partitions(spec.backend, manifest, backend.slots)
+        model = plugin.build(spec.algorithm, n_parts)
         with watch.stage("fit"):
             model.fit_source(session, ParquetSource(manifest))
         with watch.stage("label"):

@@ -10,7 +10,7 @@ import pytest
 
 from distclust.engine.events import StageDone, StageProgress, StageStarted
 from distclust.engine.loop import IN_FLIGHT_PER_SLOT, Reply, Tag
-from distclust.engine.shards import FAN_IN, Session, merge_replies
+from distclust.engine.shards import FAN_IN, Session, merge_replies, partitions_for
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.errors import DataError
 from tests.engine.helpers import (
@@ -87,8 +87,23 @@ def test_a_broadcast_is_put_once_and_sent_as_its_reference(backend: Watched) -> 
     assert set(backend.sent) == {backend.puts[0]}
 
 
-def test_default_number_of_partitions_is_two_a_worker(backend: Watched) -> None:
-    assert len(Session(backend).shard(Numbers())) == 4
+def test_default_number_of_partitions_is_one_a_worker(backend: Watched) -> None:
+    assert len(Session(backend).shard(Numbers())) == 2
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "row_nbytes", "expected"),
+    [
+        (10, 8, 3),  # one a worker: the source makes fewer of fewer rows
+        (6 << 20, 8, 6),  # two a worker of a million rows each
+        ((6 << 20) - 1, 8, 3),
+        (100 << 20, 8, 25),  # four million rows at most
+        (1 << 20, 1 << 15, 64),  # half a gigabyte at most
+        (5, 1 << 40, 5),  # a row at least
+    ],
+)
+def test_rows_are_split_for_three_workers(n_rows: int, row_nbytes: int, expected: int) -> None:
+    assert partitions_for(n_rows, row_nbytes, 3) == expected
 
 
 def test_a_source_without_rows_is_refused(backend: Watched) -> None:

@@ -52,7 +52,7 @@ def test_memory_of_a_process_that_holds_everything(job: Job) -> None:
     memory = planned(job())["worker_memory_bytes"]
     assert memory["resident"] == 150 * 32 + 150 * 12
     assert memory["on_disk"] == 0
-    assert memory["passing"] == 150 * (32 + 48)  # less than a piece a thread
+    assert memory["passing"] == 150 * 32 + 2 * 40 * 48  # two partitions at once
     batch = 8 * 4 * 65_536
     assert memory["loading"] == 2 * (2 * batch + 4 * (2 << 20))
     parts = ("resident", "passing", "loading", "kernels", "state", "runtime")
@@ -172,24 +172,33 @@ def test_validate_finds_a_finished_output(tmp_path: Path, job: Job) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_real_peak_stays_under_the_prediction(tmp_path: Path, job: Job) -> None:
-    """Two million rows of eight float32: 61 MiB resident."""
+    """Two million rows of eight float32: 61 MiB, and once room for 8 MiB of them."""
     rows = np.random.default_rng(0).random((2_000_000, 8), dtype=np.float32)
     (tmp_path / "data/big").mkdir()
     for i, part in enumerate(np.array_split(rows, 4)):
         table = pa.table({f"x{j}": part[:, j] for j in range(8)})
         pq.write_table(table, tmp_path / f"data/big/{i}.parquet", row_group_size=125_000)
-    text = job(algorithm={"n_clusters": 20, "max_iter": 3}, backend={"partitions": 8}).read_text()
-    head, _, tail = text.partition("input:")
-    rest = tail[tail.index("output:") :]
-    big = tmp_path / "data/big.yaml"
-    big.write_text(f"{head}input: {{path: {tmp_path / 'data/big'}}}\n{rest}")
+    algorithm = {"n_clusters": 20, "max_iter": 3}
     measure = (
         "import sys\nfrom pathlib import Path\nfrom distclust.cli import app\n"
         "app(['run', sys.argv[1], '--quiet'], standalone_mode=False)\n"
         "sys.stdout.write(Path('/proc/self/status').read_text())"
     )
-    process = start("-c", measure, big, cwd=tmp_path)
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    peak = int(out.partition("VmHWM:")[2].split()[0]) * 1024  # the figure is in KiB
-    assert peak <= planned(big)["worker_memory_bytes"]["peak"]
+    labels = []
+    for limit in ("2GiB", "524MiB"):
+        backend = {"partitions": 8, "memory_limit": limit, "scratch_dir": str(tmp_path)}
+        output = tmp_path / limit
+        text = job(algorithm=algorithm, backend=backend, output={"path": str(output)}).read_text()
+        head, _, tail = text.partition("input:")
+        rest = tail[tail.index("output:") :]
+        big = tmp_path / "data/big.yaml"
+        big.write_text(f"{head}input: {{path: {tmp_path / 'data/big'}}}\n{rest}")
+        plan = planned(big)
+        assert plan["shards"]["on_disk"] == (0 if limit == "2GiB" else 7)
+        process = start("-c", measure, big, cwd=tmp_path)
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        peak = int(out.partition("VmHWM:")[2].split()[0]) * 1024  # the figure is in KiB
+        assert peak <= plan["worker_memory_bytes"]["peak"]
+        labels.append(json.loads((output / "manifest.json").read_text())["labels_sha256"])
+    assert labels[0] == labels[1]
