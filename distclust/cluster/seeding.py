@@ -222,8 +222,8 @@ def _nearest(partition: Partition, chosen: Chosen, frame: Frame) -> Nearest:
     """Bring the cache up to date with `chosen`, or compute it afresh: the same either way."""
     known: Nearest | None = partition.cache.get(chosen.run)
     if known is None or known.n_batches > len(chosen.batches):
-        n = partition.n_rows
-        known = Nearest(0, np.zeros(n, dtype=np.int32), np.full(n, np.inf))
+        n, full = partition.n_rows, partition.storage.full
+        known = Nearest(0, full(n, 0, np.int32), full(n, np.inf, np.float64))
     before = sum(len(batch) for batch in chosen.batches[: known.n_batches])
     for batch in chosen.batches[known.n_batches :]:
         _take_nearer(partition, batch, frame, known, before)
