@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distclust.engine.arguments import Placement, compute, renew, sent
 from distclust.engine.events import CallRetried, Event, LateReply
-from distclust.engine.protocol import Backend, Future, Handle, Ref
+from distclust.engine.protocol import Backend, Future
 from distclust.engine.retry import Decision, RetryPolicy, decide
-from distclust.engine.threads import worker_threads
 from distclust.errors import ClusterTimeout, DistclustError, TaskFailed
 
-__all__ = ["Call", "CallLoop", "Placement", "Reply", "Tag"]
+__all__ = ["Call", "CallLoop", "Reply", "Step", "Tag"]
 
 IN_FLIGHT_PER_SLOT = 2  # one running and one queued keeps every worker busy
 
@@ -55,30 +55,6 @@ class Call:
     deadline: float | None
 
 
-class Placement:
-    """One partition's recipe and where it lives now."""
-
-    def __init__(self, backend: Backend, load: Callable[..., Any], args: Sequence[Any]) -> None:
-        self._backend, self._load, self._args = backend, load, args
-        self.handle: Handle = backend.place(load, *args)
-
-    def replace(self) -> None:
-        """Place the partition again, from the same recipe."""
-        self.handle = self._backend.place(self._load, *self._args)
-
-
-class Broadcast:
-    """A value every worker can read. The driver keeps it, so that it can be sent again."""
-
-    def __init__(self, backend: Backend, value: Any) -> None:
-        self._backend, self._value = backend, value
-        self.ref: Ref = backend.put(value)
-
-    def renew(self) -> None:
-        """Send the value again: the copy may have gone with a lost worker."""
-        self.ref = self._backend.put(self._value)
-
-
 @dataclass(frozen=True, eq=False)
 class Step:
     """One call on every partition: ``fn(resident, *args)``, the `number`-th of run `run`."""
@@ -91,8 +67,7 @@ class Step:
 
 def answer(resident: Any, tag: Tag, threads: int, fn: Callable[..., Any], *args: Any) -> Reply:
     """Run on the worker: call `fn` with the worker's kernel threads, and tag its result."""
-    with worker_threads(threads):
-        return Reply(frozenset([tag]), fn(resident, *args))
+    return Reply(frozenset([tag]), compute(resident, threads, fn, *args))
 
 
 class CallLoop:
@@ -173,7 +148,7 @@ class CallLoop:
             tag,
             self._backend.threads_for(len(self._placements)),
             self._step.fn,
-            *(arg.ref if isinstance(arg, Broadcast) else arg for arg in self._step.args),
+            *sent(self._step.args, partition),
         )
         patience = self._policy.call_timeout
         deadline = None if patience is None else time.monotonic() + patience
@@ -207,9 +182,7 @@ class CallLoop:
             raise self._grouped(tag, error)
         self._emit(CallRetried(partition=tag.partition, attempt=tag.attempt + 1, reason=str(error)))
         self._placements[tag.partition].replace()
-        for arg in self._step.args:
-            if isinstance(arg, Broadcast):
-                arg.renew()
+        renew(self._step.args, tag.partition)
         self._queue.append((tag.partition, tag.attempt + 1))
 
     def _grouped(self, tag: Tag, error: DistclustError) -> DistclustError:

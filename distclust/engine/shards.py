@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from typing import Any, Protocol
 
+from distclust.engine.arguments import Broadcast, Each, Placement, Remote, sent
 from distclust.engine.events import Event, Listener, StageDone, StageProgress, StageStarted
-from distclust.engine.loop import Broadcast, Call, CallLoop, Placement, Reply, Step
+from distclust.engine.loop import Call, CallLoop, Reply, Step
 from distclust.engine.protocol import Backend, Future
 from distclust.engine.retry import RetryPolicy
 from distclust.errors import DataError, DistclustError
 
-__all__ = ["Broadcast", "Session", "Shards", "partitions_for"]
+__all__ = ["Broadcast", "Each", "Remote", "Session", "Shards", "partitions_for"]
 
 FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
 PARTITIONS_PER_SLOT = 2  # of many rows: a cluster that shrinks can still balance them
@@ -120,7 +121,8 @@ class Shards:
         fn : callable
             Importable on the workers and pure in its arguments.
         *args : object
-            Sent as they are; a `Broadcast` is sent once a worker.
+            Sent as they are; a `Broadcast` is sent once a worker, a `Remote` comes from
+            the worker that computed it, and of `Each` every partition gets its own.
         """
         loop, done = self._loop(fn, args), 0
         for call in loop.calls():
@@ -150,9 +152,41 @@ class Shards:
         The engine does not watch over these; they are for handing results on in a
         backend's own collections.
         """
-        sent = [arg.ref if isinstance(arg, Broadcast) else arg for arg in args]
         backend = self.session.backend
-        return [backend.call(fn, placement.handle, *sent) for placement in self._placements]
+        return [
+            backend.call(fn, placement.handle, *sent(args, partition))
+            for partition, placement in enumerate(self._placements)
+        ]
+
+    def remote(self, fn: Callable[..., Any], *args: Any) -> list[Remote]:
+        """Leave ``fn(resident, *args)`` of every partition where it is computed.
+
+        What is returned are arguments of other calls: all of them, or its own for each
+        partition (`Each`). They are computed once one of those calls needs them.
+        """
+        threads = self.session.backend.threads_for(len(self))
+        return [
+            Remote(placement, partition, threads, fn, args)
+            for partition, placement in enumerate(self._placements)
+        ]
+
+    def regroup(
+        self, n: int, split: Callable[..., Any], build: Callable[..., Any], *args: Any
+    ) -> Shards:
+        """Make other partitions of the same data, sent from worker to worker.
+
+        Partition j of the `n` new ones is ``build(j, *pieces)``, with a piece
+        ``split(resident, j, *args)`` of each partition here.
+        """
+        backend = self.session.backend
+        return Shards(
+            self.session,
+            [Placement(backend, build, (j, *self.remote(split, j, *args))) for j in range(n)],
+        )
+
+    def only(self, partitions: Sequence[int]) -> Shards:
+        """Return some of the partitions, numbered anew."""
+        return Shards(self.session, [self._placements[partition] for partition in partitions])
 
     def _tree_reduce(self, loop: CallLoop, merge: Callable[[Any, Any], Any]) -> Any:
         backend = self.session.backend
