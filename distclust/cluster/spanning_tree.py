@@ -3,6 +3,11 @@
 The exact tree, made unique by the total order of `distclust.kernels.edges`: a function of
 the rows and their ids alone, whatever the backend and the partitioning.
 
+One partition is solved where it is. More are regrouped into cells of space
+(`distclust.cluster.cells`), whose own trees (`fragments`) are then connected
+(`components`). This process holds a core distance a row and the edges of the tree; rows
+go from worker to worker.
+
 Sources: R. J. G. B. Campello, D. Moulavi, A. Zimek, J. Sander, "Hierarchical density
 estimates for data clustering, visualization, and outlier detection", 2015; L. McInnes,
 J. Healy, "Accelerated hierarchical density based clustering", 2017.
@@ -10,23 +15,49 @@ J. Healy, "Accelerated hierarchical density based clustering", 2017.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.cells import (
+    Cell,
+    Look,
+    build_cell,
+    cell_box,
+    core_answers,
+    core_distances,
+    core_questions,
+    look_at,
+    merge_looks,
+    rows_of_cell,
+    vectors,
+)
+from distclust.cluster.components import connect
+from distclust.cluster.fragments import (
+    Cells,
+    fragment_labels,
+    grow_forest,
+    join_tables,
+    kept_edges,
+)
 from distclust.data.blocks import Partition, Source
-from distclust.engine.shards import Session
+from distclust.engine.protocol import Backend
+from distclust.engine.shards import PARTITIONS_PER_SLOT, Each, Session, Shards
 from distclust.engine.threads import map_tiles
-from distclust.errors import ConfigError, DataError
+from distclust.errors import ConfigError
 from distclust.kernels.edges import SpanningTree, in_total_order
-from distclust.kernels.metrics import METRICS
+from distclust.kernels.metrics import METRICS, Metric
+from distclust.kernels.partitioning import Boxes, cut
 from distclust.kernels.reachability import index_points, least_edges
 
 __all__ = ["MutualReachability", "spanning_tree"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+
+SAMPLE = 100_000  # rows that cells are cut by
+MIN_ROWS_PER_CELL = 20_000  # unless asked for: fewer are not worth the messages
 
 
 class MutualReachability(NamedTuple):
@@ -47,6 +78,8 @@ def spanning_tree(
     min_samples: int,
     alpha: float = 1.0,
     metric: str = "euclidean",
+    mode: Literal["exact", "approximate"] = "exact",
+    n_partitions: int | None = None,
 ) -> MutualReachability:
     """Find the minimum spanning tree of mutual reachability.
 
@@ -62,6 +95,13 @@ def spanning_tree(
         the number of other rows is used.
     alpha : float, default=1.0
     metric : {"euclidean", "manhattan", "chebyshev", "cosine", "haversine"}
+    mode : {"exact", "approximate"}
+        ``"approximate"`` searches for the first edges between partitions in two rounds
+        only, and connects what is left by true edges that need not be the first. With
+        one partition both are the same.
+    n_partitions : int, optional
+        Cells of space to work on, at most; unless given, one in a single process, and two
+        a worker on a cluster.
 
     Returns
     -------
@@ -79,60 +119,127 @@ def spanning_tree(
             f"metric='haversine' needs latitude and longitude, the rows have {source.n_features} "
             "features"
         )
-    with session.stage("spanning tree"):
-        shards = session.shard(source, 1)
-        (found,) = shards.gather(_whole_tree, min_samples, alpha, metric)
-    result: MutualReachability = found
-    return result
+    k = min(min_samples, source.n_rows - 1)
+    shards = session.shard(source, n_partitions or _enough_cells(session.backend, source.n_rows))
+    if len(shards) == 1 or k == 0:
+        with session.stage("spanning tree"):
+            (found,) = shards.gather(_whole_tree, k, alpha, metric)
+        result: MutualReachability = found
+        return result
+    return _from_cells(shards, source.n_rows, k, alpha, metric, mode)
 
 
-def _whole_tree(
-    partition: Partition, min_samples: int, alpha: float, name: str
-) -> MutualReachability:
+def _enough_cells(backend: Backend, n_rows: int) -> int:
+    """Choose one cell where that can use all threads, or for few rows; else two a worker."""
+    if backend.threads_for(1) >= backend.slots * backend.threads_per_worker:
+        return 1
+    return max(1, min(PARTITIONS_PER_SLOT * backend.slots, n_rows // MIN_ROWS_PER_CELL))
+
+
+def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> MutualReachability:
     """Do all of it in one place."""
     metric = METRICS[name]
-    X, ids = _vectors(partition, name)
+    X, ids = vectors(partition, name)
     if len(X) == 1:
         nothing = np.empty(0, np.int64)
         return MutualReachability(SpanningTree(nothing, nothing, np.empty(0)), np.zeros(1), 1.0)
-    scale = _scale(X) if metric.scalable else 1.0
+    scale = _scale(max(float(X.max()), -float(X.min()))) if metric.scalable else 1.0
     X *= scale
-    k = min(min_samples, len(X) - 1)
     indexed = index_points(X, k, metric.kernel, map_tiles)
-    reduced = np.empty(len(X))
-    reduced[indexed.tree.order] = indexed.near.dist[:, k - 1]
-    core = metric.distance(reduced)
-    # max(core, dist / alpha) is max(core * alpha, dist) / alpha
-    if alpha != 1.0:
-        reduced = metric.reduced(core * alpha)
-    edges = least_edges(X, ids, reduced, indexed, map_tiles)
+    core = np.empty(len(X))
+    core[indexed.tree.order] = indexed.near.dist[:, k - 1]
+    edges = least_edges(X, ids, stretched(core, metric, alpha), indexed, map_tiles)
     weights = metric.distance(edges.weights) / alpha / scale
     by_id = np.empty(len(X))
-    by_id[ids] = core / scale
+    by_id[ids] = metric.distance(core) / scale
     return MutualReachability(in_total_order(ids[edges.a], ids[edges.b], weights), by_id, 1.0)
 
 
-def _vectors(partition: Partition, metric: str) -> tuple[F64, I64]:
-    """Return the rows as vectors of our own, and their ids."""
-    d = partition.blocks[0].X.shape[1]
-    rows: npt.NDArray[Any] = np.empty((partition.n_rows, d))
-    ids = np.empty(partition.n_rows, np.int64)
-    first = 0
-    for block in partition.blocks:
-        last = first + block.n_rows
-        rows[first:last] = block.dense().X
-        ids[first:last] = np.arange(block.row_start, block.row_start + block.n_rows)
-        first = last
-    zeros = np.flatnonzero(~rows.any(axis=1))
-    if metric == "cosine" and len(zeros):
-        raise DataError(
-            f"row {ids[zeros[0]]} is all zeros, which has no direction: drop such rows "
-            f"({len(zeros)} of them), or choose a metric other than 'cosine'"
-        )
-    return METRICS[metric].vectors(rows), ids
-
-
-def _scale(X: F64) -> float:
+def _scale(largest: float) -> float:
     """Return the power of two that keeps squares from overflowing or vanishing."""
-    largest = max(float(X.max()), -float(X.min()))
     return float(np.ldexp(1.0, -np.frexp(largest)[1])) if largest > 0 else 1.0
+
+
+def stretched(core: F64, metric: Metric, alpha: float) -> F64:
+    """Return reduced core distances times alpha.
+
+    So that ``max(core, dist / alpha)`` is ``max(core * alpha, dist) / alpha``, and searches
+    need not know of alpha.
+    """
+    return core if alpha == 1.0 else metric.reduced(metric.distance(core) * alpha)
+
+
+def _from_cells(
+    shards: Shards, n_rows: int, k: int, alpha: float, name: str, mode: str
+) -> MutualReachability:
+    """Do it by cells of space."""
+    session, metric = shards.session, METRICS[name]
+    with session.stage("partitioning"):
+        cells, boxes, scale = _regroup(shards, n_rows, name)
+    sent = session.broadcast(boxes)
+    with session.stage("core distances"):
+        questions = cells.remote(core_questions, k, metric.kernel, sent)
+        answers = cells.remote(core_answers, k, metric.kernel, sent, *questions)
+        cores = cells.remote(core_distances, k, metric.kernel, sent, *answers)
+        by_id = np.empty(n_rows)
+        for _, (ids, core) in cells.map(_with_ids, Each(cores)):
+            by_id[ids] = metric.distance(core) / scale
+        for remote in questions + answers:
+            remote.forget()
+    with session.stage("trees of partitions"):
+        reach = cells.remote(_stretch, name, alpha, Each(cores))
+        forests = cells.remote(grow_forest, k, metric.kernel, sent, Each(reach))
+        kept = cells.gather(kept_edges, Each(forests))
+        labels = cells.remote(fragment_labels, Each(forests))
+        least_core = np.array(cells.gather(_least, Each(reach)))
+        cells.gather(_nothing, Each(labels))
+        for remote in forests:
+            remote.forget()
+    first = np.concatenate([[0], np.cumsum([count for count, _, _ in kept])])
+    shared = Cells(boxes, first, metric.kernel)
+    between = join_tables(
+        [
+            edges._replace(fragment_u=edges.fragment_u + start, fragment_v=edges.fragment_v + start)
+            for (_, _, edges), start in zip(kept, first, strict=False)
+        ]
+    )
+    with session.stage("edges between partitions"):
+        rest, certified = connect(
+            cells, shared, Each(reach), Each(labels), between, least_core, exact=mode == "exact"
+        )
+    tables = [edges for _, edges, _ in kept] + [rest]
+    joined = join_tables(tables)
+    weights = metric.distance(joined.weights) / alpha / scale
+    tree = in_total_order(joined.u, joined.v, weights)
+    missed = len(rest.u) - certified
+    return MutualReachability(tree, by_id, 1.0 - missed / max(1, n_rows - 1))
+
+
+def _regroup(shards: Shards, n_rows: int, name: str) -> tuple[Shards, Boxes, float]:
+    """Cut space by a sample of the rows, and bring each cell's rows together.
+
+    No cell is empty: each has rows of the sample.
+    """
+    rate = SAMPLE / n_rows
+    look: Look = shards.reduce(look_at, merge_looks, name, rate)
+    scale = _scale(look.largest) if METRICS[name].scalable else 1.0
+    cuts = cut(look.sample.X * scale, len(shards))
+    cells = shards.regroup(cuts.n_cells, rows_of_cell, build_cell, name, scale, cuts)
+    low, high = map(np.array, zip(*cells.gather(cell_box), strict=True))
+    return cells, Boxes(low, high), scale
+
+
+def _with_ids(cell: Cell, core: F64) -> tuple[I64, F64]:
+    return cell.rows.ids, core
+
+
+def _stretch(cell: Cell, name: str, alpha: float, core: F64) -> F64:
+    return stretched(core, METRICS[name], alpha)
+
+
+def _least(cell: Cell, core: F64) -> float:
+    return float(core.min())
+
+
+def _nothing(cell: Cell, labels: object) -> None:
+    """Have the labels computed."""

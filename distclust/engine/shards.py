@@ -184,10 +184,6 @@ class Shards:
             [Placement(backend, build, (j, *self.remote(split, j, *args))) for j in range(n)],
         )
 
-    def only(self, partitions: Sequence[int]) -> Shards:
-        """Return some of the partitions, numbered anew."""
-        return Shards(self.session, [self._placements[partition] for partition in partitions])
-
     def _tree_reduce(self, loop: CallLoop, merge: Callable[[Any, Any], Any]) -> Any:
         backend = self.session.backend
         leaves: dict[Future, tuple[Call, ...]] = {}

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SpanningTree", "in_total_order"]
+__all__ = ["SpanningTree", "in_total_order", "total_order"]
 
 _FEW = 32  # edges that insertion sorts best
 
@@ -37,13 +37,22 @@ def in_total_order(
     >>> in_total_order(np.array([2, 1]), np.array([1, 0]), np.array([0.5, 0.5]))
     SpanningTree(u=array([0, 1]), v=array([1, 2]), weights=array([0.5, 0.5]))
     """
+    order = total_order(a, b, weights)
     u, v = np.minimum(a, b), np.maximum(a, b)
+    return SpanningTree(u[order], v[order], weights[order])
+
+
+def total_order(
+    a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Return what sorts edges ascending by ``(weight, lower id, higher id)``."""
     order = np.argsort(weights)
-    weights = weights[order]
-    starts = np.flatnonzero(np.r_[True, weights[1:] != weights[:-1]])
+    ascending = weights[order]
+    starts = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
     sizes = np.diff(np.r_[starts, len(weights)])
-    _sort_ties(order, u, v, starts[sizes > 1], sizes[sizes > 1])
-    return SpanningTree(u[order], v[order], weights)
+    ties = sizes > 1
+    _sort_ties(order, np.minimum(a, b), np.maximum(a, b), starts[ties], sizes[ties])
+    return order
 
 
 @numba.njit(nogil=True, cache=True)

@@ -6,19 +6,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from distclust.backends.local import LocalBackend
 from distclust.cluster.spanning_tree import MutualReachability, spanning_tree
 from distclust.data.arrays import ArraySource
+from distclust.data.blocks import Block, Partition
 from distclust.engine.shards import Session
 from distclust.errors import ConfigError, DataError
 from distclust.kernels.edges import SpanningTree
 
 
 def find(X: np.ndarray, **params: Any) -> MutualReachability:
-    with LocalBackend(workers=1, threads_per_worker=2) as backend:
+    with LocalBackend(workers=2) as backend:
         return spanning_tree(Session(backend), ArraySource(X), **params)
+
+
+def assert_same(found: MutualReachability, expected: MutualReachability) -> None:
+    """To the last bit."""
+    for name, column in found.tree._asdict().items():
+        np.testing.assert_array_equal(column, getattr(expected.tree, name), err_msg=name)
+    np.testing.assert_array_equal(found.core_distances, expected.core_distances)
+    assert found.certified == expected.certified == 1.0
 
 
 def kruskal(
@@ -81,6 +92,80 @@ def test_ties_go_by_row_id(name: str) -> None:
     np.testing.assert_array_equal(found.core_distances, core)
     np.testing.assert_array_equal(found.tree, tree)
     assert found.certified == 1.0
+
+
+@pytest.mark.parametrize("n_partitions", [2, 3, 16])
+@pytest.mark.parametrize("name", shapes())
+def test_ties_do_not_depend_on_partitions(name: str, n_partitions: int) -> None:
+    X, min_samples = shapes()[name]
+    found = find(X, min_samples=min_samples, n_partitions=n_partitions)
+    assert_same(found, find(X, min_samples=min_samples))
+
+
+@pytest.mark.parametrize("n_partitions", [3, 16])
+@pytest.mark.parametrize("d", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("min_samples", [1, 10, 200])
+def test_partitions(min_samples: int, d: int, n_partitions: int) -> None:
+    """With the most neighbours, they are more than there are rows in a cell."""
+    X = groups_with_noise(1500, d)
+    found = find(X, min_samples=min_samples, n_partitions=n_partitions)
+    assert_same(found, find(X, min_samples=min_samples))
+
+
+@pytest.mark.parametrize("metric", ["manhattan", "chebyshev", "cosine", "haversine"])
+def test_metrics_in_partitions(metric: str) -> None:
+    X = groups_with_noise(900, 2) / 10
+    params: dict[str, Any] = {"min_samples": 6, "metric": metric, "alpha": 1.25}
+    assert_same(find(X, n_partitions=5, **params), find(X, **params))
+
+
+def test_cells_far_apart() -> None:
+    """Each cell is one fragment, of which no edge outwards is known at first."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(800, 2)) + np.repeat(
+        np.eye(4, 2) * 1e4 + np.arange(4)[:, None] * 1e3, 200, 0
+    )
+    assert_same(find(X, min_samples=4, n_partitions=4), find(X, min_samples=4))
+
+
+def test_rows_may_come_in_any_partition() -> None:
+    """The same ids in shuffled blocks: a source as a cluster might hold it."""
+    X = groups_with_noise(1200, 2)
+    with LocalBackend(workers=2) as backend:
+        found = spanning_tree(Session(backend), Shuffled(X), min_samples=5, n_partitions=4)
+    assert_same(found, find(X, min_samples=5))
+
+
+class Shuffled(ArraySource):
+    """Blocks of 25 rows, dealt at random to partitions."""
+
+    def plan(self, n_partitions: int) -> Any:
+        blocks = [Block(self.X[start : start + 25], start) for start in range(0, self.n_rows, 25)]
+        order = np.random.default_rng(0).permutation(len(blocks))
+        return [([blocks[i] for i in part],) for part in np.array_split(order, n_partitions)]
+
+    @staticmethod
+    def load(blocks: Any) -> Partition:
+        return Partition(blocks)
+
+
+@pytest.mark.parametrize("n_partitions", [1, 16])
+def test_approximate(n_partitions: int) -> None:
+    """A tree of true edges, hardly heavier, that says how much of it is certain."""
+    X = groups_with_noise(3000, 3)
+    exact = find(X, min_samples=5)
+    found = find(X, min_samples=5, mode="approximate", n_partitions=n_partitions)
+    np.testing.assert_array_equal(found.core_distances, exact.core_distances)
+    core, tree = found.core_distances, found.tree
+    dist = np.sqrt(((X[tree.u] - X[tree.v]) ** 2).sum(axis=1))
+    reach = np.maximum(np.maximum(core[tree.u], core[tree.v]), dist)
+    np.testing.assert_allclose(tree.weights, reach, rtol=1e-12)
+    assert connected_components(coo_array((reach, (tree.u, tree.v)), (3000, 3000)))[0] == 1
+    shared = set(zip(tree.u, tree.v, strict=True)) & set(zip(*exact.tree[:2], strict=True))
+    assert found.certified <= len(shared) / 2999
+    assert (found.certified == 1.0) == (n_partitions == 1)
+    assert found.certified > 0.9
+    assert tree.weights.sum() < 1.01 * exact.tree.weights.sum()
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 16, 64])

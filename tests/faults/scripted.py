@@ -78,7 +78,7 @@ class ScriptedBackend:
         Does the work. It is closed with this one.
     script : mapping of (partition, attempt) to Fault or Held
         Attempts count from 1. A lost worker takes its partition with it: every later
-        call at the same handle is lost as well.
+        call at the same handle is lost as well, and whatever takes a lost result.
 
     Attributes
     ----------
@@ -104,10 +104,12 @@ class ScriptedBackend:
         return self.threads_per_worker
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        inner = self.inner.place(load, *map(_inner, args))
         partition = self._partition_of((load, *args))
         self.places.append(partition)
-        return Handle(Life(inner, partition))
+        life = Life(self.inner.place(load, *map(_inner, args)), partition)
+        if any(map(_is_lost, args)):
+            life.lost.set()
+        return Handle(life)
 
     def put(self, value: Any) -> Ref:
         return self.inner.put(value)
@@ -120,6 +122,8 @@ class ScriptedBackend:
         fault = self.script.get(step)
         if fault is Fault.LOSE_BEFORE or life.lost.is_set():
             life.lost.set()
+            return Reply(None, Fault.LOSE_BEFORE)
+        if any(map(_is_lost, args)):
             return Reply(None, Fault.LOSE_BEFORE)
         inner = [self.inner.call(fn, life.inner, *map(_inner, args))]
         if fault is Fault.DUPLICATE:
@@ -188,8 +192,8 @@ def _same(left: Any, right: Any) -> bool:
     return left is right or (isinstance(left, int | str) and left == right)
 
 
-def _is_lost(reply: Reply) -> bool:
-    return reply.fault in (Fault.LOSE_BEFORE, Fault.LOSE_AFTER)
+def _is_lost(arg: Any) -> bool:
+    return isinstance(arg, Reply) and arg.fault in (Fault.LOSE_BEFORE, Fault.LOSE_AFTER)
 
 
 def _inner(arg: Any) -> Any:
