@@ -43,7 +43,7 @@ from distclust.cluster.fragments import (
 )
 from distclust.data.blocks import Partition, Source
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import PARTITIONS_PER_SLOT, Each, Session, Shards
+from distclust.engine.shards import Each, Session, Shards, partitions_for
 from distclust.engine.threads import map_tiles
 from distclust.errors import ConfigError
 from distclust.kernels.edges import SpanningTree, in_total_order
@@ -100,8 +100,8 @@ def spanning_tree(
         only, and connects what is left by true edges that need not be the first. With
         one partition both are the same.
     n_partitions : int, optional
-        Cells of space to work on, at most; unless given, one in a single process, and two
-        a worker on a cluster.
+        Cells of space to work on, at most; unless given, one in a single process, and as
+        many on a cluster as keep its workers busy and their memory bounded.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def spanning_tree(
             "features"
         )
     k = min(min_samples, source.n_rows - 1)
-    shards = session.shard(source, n_partitions or _enough_cells(session.backend, source.n_rows))
+    shards = session.shard(source, n_partitions or _enough_cells(session.backend, source, k))
     if len(shards) == 1 or k == 0:
         with session.stage("spanning tree"):
             (found,) = shards.gather(_whole_tree, k, alpha, metric)
@@ -129,11 +129,13 @@ def spanning_tree(
     return _from_cells(shards, source.n_rows, k, alpha, metric, mode)
 
 
-def _enough_cells(backend: Backend, n_rows: int) -> int:
-    """Choose one cell where that can use all threads, or for few rows; else two a worker."""
+def _enough_cells(backend: Backend, source: Source, k: int) -> int:
+    """Choose one cell where that can use all threads, or for few rows; else as they fit."""
     if backend.threads_for(1) >= backend.slots * backend.threads_per_worker:
         return 1
-    return max(1, min(PARTITIONS_PER_SLOT * backend.slots, n_rows // MIN_ROWS_PER_CELL))
+    row_nbytes = 24 * source.n_features + 12 * k + 128  # rows, their tree, neighbour lists, search
+    wanted = partitions_for(source.n_rows, row_nbytes, backend.slots)
+    return max(1, min(wanted, source.n_rows // MIN_ROWS_PER_CELL))
 
 
 def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> MutualReachability:
