@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -69,12 +69,9 @@ class During:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("moment", [at_stage, During], ids=["before", "during"])
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_worker_killed_in_each_phase(
-    cluster: Any, phase: str, moment: Callable[[str], Callable[[Event], bool]]
-) -> None:
-    killer = Killer(cluster, moment(phase))
+def test_a_worker_killed_in_each_phase(cluster: Any, phase: str) -> None:
+    killer = Killer(cluster, During(phase))
     found = find(cluster, 4, killer)
     assert killer.killed
     assert_same(found, expected())
