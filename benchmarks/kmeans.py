@@ -175,10 +175,11 @@ def _failures_noted(series: Series) -> Iterator[None]:
 
 def _record(series: Series, problem: cases.Problem, options: Options) -> dict[str, Any]:
     """Make the JSON record of a series."""
+    whole = options.scale == 1.0  # a part of the rows is another problem: never pooled with it
     record: dict[str, Any] = {
         "benchmark": "kmeans",
         "mode": options.mode.name,
-        "case": problem.case.name,
+        "case": problem.case.name if whole else f"{problem.case.name} x {options.scale:g}",
         "n_rows": len(problem.X),
         "n_features": problem.X.shape[1],
         "n_clusters": len(problem.centers),

@@ -37,7 +37,7 @@ def measured(mode: str, rows: Path, **options: Any) -> list[report.Line]:
         workers=1,
         chunks_per_worker=1,
         dask_input="numpy",
-        scale=1.0,
+        scale=options.pop("scale", 1.0),
         limit=options.pop("limit", 60.0),
         json=result,
     )
@@ -63,6 +63,11 @@ def test_default_fits_have_a_seed_each(rows: Path) -> None:
 
 def test_the_first_round_is_always_run_and_no_other_after_the_limit(rows: Path) -> None:
     assert [len(line["seconds"]) for line in measured("converge", rows, limit=0.0)] == [1, 1]
+
+
+def test_a_part_of_the_rows_is_a_case_of_its_own(rows: Path) -> None:
+    lines = measured("iterations", rows, scale=0.5)
+    assert {(line["case"], line["n_rows"]) for line in lines} == {("rows k=4 x 0.5", 200)}
 
 
 def test_a_curve_ends_where_a_contender_has_converged(rows: Path) -> None:
