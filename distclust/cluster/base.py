@@ -34,6 +34,7 @@ from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.cluster.scorer import CenterScorer
 from distclust.cluster.steps import (
     Labelling,
+    Run,
     block_labels,
     distance_rows,
     label_rows,
@@ -300,17 +301,18 @@ class CenterEstimator(
         centers: npt.NDArray[Any],
         frame: Frame | None = None,
         *,
+        run: int = 0,
         keep_labels: bool,
     ) -> Labelling:
-        session = shards.session
-        sent = session.broadcast(centers), session.broadcast(frame or Frame.of_centers(centers))
+        send = shards.session.broadcast
+        sent = send(Run(run, centers)), send(frame or Frame.of_centers(centers))
         found: Labelling = shards.reduce(label_rows, merge_labellings, *sent, keep_labels)
         return found
 
     def _labels(self, shards: Shards, rows: Input, known: Labelling | None = None) -> Any:
         centers = self._centers(rows.source)
         if rows.assemble is not None:
-            sent = shards.session.broadcast(centers), Frame.of_centers(centers)
+            sent = shards.session.broadcast(Run(0, centers)), Frame.of_centers(centers)
             return rows.assemble(shards.futures(block_labels, *sent))
         if known is None or not known.labels:
             known = self._labelling(shards, centers, keep_labels=True)

@@ -10,7 +10,8 @@ Source: S. P. Lloyd, "Least squares quantization in PCM", 1982.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.cluster.statistics import DataStats
-from distclust.cluster.steps import FarRows, far_rows, lloyd_stats, merge_far_rows
+from distclust.cluster.steps import (
+    FarRows,
+    Run,
+    far_rows,
+    lloyd_stats,
+    merge_far_rows,
+    merge_runs,
+)
 from distclust.engine.events import IterationDone
 from distclust.engine.shards import Broadcast, Shards
-from distclust.kernels.lloyd import ClusterStats, merge_stats
+from distclust.kernels.lloyd import ClusterStats
 
-__all__ = ["LloydResult", "lloyd", "sq_shift"]
+__all__ = ["LloydResult", "lloyd", "lloyd_runs", "sq_shift"]
 
 Centers = npt.NDArray[Any]
 
@@ -45,15 +53,49 @@ class LloydResult:
     inertia_history: list[float]
 
 
+@dataclass(eq=False)
+class Iterating:
+    """A run of which the iterations go on."""
+
+    run: Run
+    before: ClusterStats | None = None
+    history: list[float] = field(default_factory=list)
+    converged: str = ""
+
+    def step(self, stats: ClusterStats, new_centers: Centers, shift: float, enough: float) -> None:
+        """Take the new centers, and note whether they are the last."""
+        if self.before is not None and all(map(np.array_equal, stats, self.before)):
+            self.converged = "strict convergence"
+        elif shift <= enough:
+            self.converged = "tolerance"
+        self.run, self.before = self.run._replace(centers=new_centers), stats
+
+    @property
+    def result(self) -> LloydResult:
+        return LloydResult(
+            centers=self.run.centers, n_iter=len(self.history), inertia_history=self.history
+        )
+
+
 def lloyd(
     shards: Shards, centers: Centers, data: DataStats, *, max_iter: int, tol: float
 ) -> LloydResult:
-    """Iterate from `centers` until no label changes, the centers rest, or `max_iter`.
+    """Iterate from `centers` alone: see `lloyd_runs`."""
+    return lloyd_runs(shards, [centers], data, max_iter=max_iter, tol=tol)[0]
+
+
+def lloyd_runs(
+    shards: Shards, starts: Sequence[Centers], data: DataStats, *, max_iter: int, tol: float
+) -> list[LloydResult]:
+    """Iterate from each of `starts` until no label changes, the centers rest, or `max_iter`.
+
+    A pass over the rows serves all runs that still go on. What comes of a run does not
+    depend on the others.
 
     Parameters
     ----------
     shards : Shards
-    centers : ndarray of shape (k, d), the data's dtype
+    starts : sequence of ndarray of shape (k, d), the data's dtype
     data : DataStats
     max_iter : int
     tol : float
@@ -63,42 +105,37 @@ def lloyd(
     session = shards.session
     frame, rounding = session.broadcast(data.frame), session.broadcast(data.rounding)
     enough = tol * data.mean_variance
-    history: list[float] = []
-    before: ClusterStats | None = None
+    runs = [Iterating(Run(number, centers)) for number, centers in enumerate(starts)]
+    going = runs
     for iteration in range(1, max_iter + 1):
         began = time.monotonic()
-        sent = session.broadcast(centers)
-        stats: ClusterStats = shards.reduce(lloyd_stats, merge_stats, sent, frame, rounding)
-        relocated = _relocate(shards, stats, sent, frame, rounding)
-        new_centers = _moved(relocated, centers, data)
-        history.append(_inertia(stats, centers, data))
-        shift = sq_shift(new_centers, centers, data)
-        converged = _converged(stats, before, shift, enough)
-        session.emit(
-            IterationDone(
-                iteration=iteration,
-                max_iter=max_iter,
-                inertia=history[-1],
-                center_shift=data.frame.in_data_units(shift),
-                n_rows=data.n_rows,
-                seconds=time.monotonic() - began,
-                converged=converged,
-                tolerance=data.frame.in_data_units(enough),
+        sent = session.broadcast(tuple(each.run for each in going))
+        found: list[ClusterStats] = shards.reduce(lloyd_stats, merge_runs, sent, frame, rounding)
+        for each, stats in zip(going, found, strict=True):
+            centers = each.run.centers
+            relocated = _relocate(shards, stats, centers, frame, rounding)
+            new_centers = _moved(relocated, centers, data)
+            shift = sq_shift(new_centers, centers, data)
+            each.history.append(_inertia(stats, centers, data))
+            each.step(stats, new_centers, shift, enough)
+            session.emit(
+                IterationDone(
+                    iteration=iteration,
+                    max_iter=max_iter,
+                    inertia=each.history[-1],
+                    center_shift=data.frame.in_data_units(shift),
+                    n_rows=data.n_rows,
+                    seconds=time.monotonic() - began,
+                    converged=each.converged,
+                    tolerance=data.frame.in_data_units(enough),
+                    run=each.run.number + 1,
+                    n_runs=len(runs),
+                )
             )
-        )
-        centers, before = new_centers, stats
-        if converged:
+        going = [each for each in going if not each.converged]
+        if not going:
             break
-    return LloydResult(centers=centers, n_iter=iteration, inertia_history=history)
-
-
-def _converged(
-    stats: ClusterStats, before: ClusterStats | None, shift: float, enough: float
-) -> str:
-    """Say why to stop, or nothing."""
-    if before is not None and all(map(np.array_equal, stats, before)):
-        return "strict convergence"
-    return "tolerance" if shift <= enough else ""
+    return [each.result for each in runs]
 
 
 def _moved(stats: ClusterStats, centers: Centers, data: DataStats) -> Centers:
@@ -128,7 +165,7 @@ def _inertia(stats: ClusterStats, centers: Centers, data: DataStats) -> float:
 
 
 def _relocate(
-    shards: Shards, stats: ClusterStats, centers: Broadcast, frame: Broadcast, rounding: Broadcast
+    shards: Shards, stats: ClusterStats, centers: Centers, frame: Broadcast, rounding: Broadcast
 ) -> ClusterStats:
     """Give each empty cluster one of the rows farthest from their centers."""
     empty = np.flatnonzero(stats.weights == 0)
@@ -136,7 +173,8 @@ def _relocate(
         return stats
     count = len(empty)
     merge = partial(merge_far_rows, count)
-    far: FarRows = shards.reduce(far_rows, merge, centers, frame, rounding, count)
+    sent = shards.session.broadcast(centers)
+    far: FarRows = shards.reduce(far_rows, merge, sent, frame, rounding, count)
     if far.sq_dist[0] == 0:  # fewer distinct rows than clusters: nothing to gain
         return stats
     sums, weights = stats.sums.copy(), stats.weights.copy()

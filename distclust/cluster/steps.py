@@ -5,7 +5,7 @@ Each spreads its rows over the worker's threads, calls one kernel, and merges ex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -37,13 +37,17 @@ from distclust.kernels.scaling import FixedPoint, Frame
 __all__ = [
     "FarRows",
     "Labelling",
+    "Run",
     "block_labels",
     "distance_rows",
     "far_rows",
     "label_rows",
+    "label_runs",
     "lloyd_stats",
     "merge_far_rows",
+    "merge_label_runs",
     "merge_labellings",
+    "merge_runs",
 ]
 
 I64 = npt.NDArray[np.int64]
@@ -52,8 +56,20 @@ Centers = npt.NDArray[Any]
 Labels = npt.NDArray[np.int32]
 
 
+class Run(NamedTuple):
+    """Centers, and which of several runs on the same rows they are of."""
+
+    number: int
+    centers: Centers
+
+    @property
+    def key(self) -> str:
+        """Where a partition's cache has the run's last iteration."""
+        return f"lloyd-{self.number}"
+
+
 class Progress(NamedTuple):
-    """A partition's last iteration: a discardable cache."""
+    """The last iteration of a run in a partition: a discardable cache."""
 
     table: CenterTable
     rounding: FixedPoint
@@ -80,35 +96,51 @@ class Progress(NamedTuple):
 
 
 def lloyd_stats(
-    partition: Partition, centers: Centers, frame: Frame, rounding: FixedPoint
-) -> ClusterStats:
-    """Label every row and sum the rows of each cluster: one iteration's work.
+    partition: Partition, runs: Sequence[Run], frame: Frame, rounding: FixedPoint
+) -> list[ClusterStats]:
+    """Label every row and sum the rows of each cluster: one iteration's work, of each run.
 
     Rows whose label cannot have changed since the last iteration are passed over.
     """
-    table = center_table(centers, frame)
-    last: Progress | None = partition.cache.get("lloyd")
-    if last is None or not last.precedes(table, rounding):
-        last = Progress.start(partition, table, rounding)
-    return _advance(partition, last, table).stats
+    last = {}
+    for run in runs:
+        table = center_table(run.centers, frame)
+        known: Progress | None = partition.cache.get(run.key)
+        if known is None or not known.precedes(table, rounding):
+            known = Progress.start(partition, table, rounding)
+        last[run.key] = known, table
+    return [progress.stats for progress in _advance(partition, last)]
 
 
-def _advance(partition: Partition, last: Progress, table: CenterTable) -> Progress:
-    """Bring the last iteration's labels and sums up to date with new centers."""
-    partition.cache.pop("lloyd", None)  # half-updated, it must not outlive an interruption
-    drift = Drift.between(last.table, table)
+def merge_runs(a: list[ClusterStats], b: list[ClusterStats]) -> list[ClusterStats]:
+    """Sum of both, run by run."""
+    return list(map(merge_stats, a, b))
 
-    def of_share(share: Share) -> ClusterStats:
-        change = ClusterStats.empty(*table.exact.shape)
+
+def _advance(
+    partition: Partition, runs: Mapping[str, tuple[Progress, CenterTable]]
+) -> list[Progress]:
+    """Bring each run's labels and sums up to date with new centers, in one pass over the rows."""
+    for key in runs:  # half-updated, they must not outlive an interruption
+        partition.cache.pop(key, None)
+    moves = [(last, table, Drift.between(last.table, table)) for last, table in runs.values()]
+
+    def of_share(share: Share) -> list[ClusterStats]:
+        changes = [ClusterStats.empty(*table.exact.shape) for _, table, _ in moves]
         for block, rows in share:
-            memory = last.memory.rows(rows)
-            lloyd_step(block.X, block.weights, table, last.rounding, drift, memory, change)
-        return change
+            for (last, table, drift), change in zip(moves, changes, strict=True):
+                memory = last.memory.rows(rows)
+                lloyd_step(block.X, block.weights, table, last.rounding, drift, memory, change)
+        return changes
 
-    stats = reduce(merge_stats, map_tiles(of_share, partition.shares(n_threads())), last.stats)
-    progress = last._replace(table=table, stats=stats)
-    partition.cache["lloyd"] = progress
-    return progress
+    before = [last.stats for last, _, _ in moves]
+    stats = reduce(merge_runs, map_tiles(of_share, partition.shares(n_threads())), before)
+    done = [
+        last._replace(table=table, stats=new)
+        for (last, table, _), new in zip(moves, stats, strict=True)
+    ]
+    partition.cache.update(zip(runs, done, strict=True))
+    return done
 
 
 class Labelling(NamedTuple):
@@ -124,30 +156,38 @@ def merge_labellings(a: Labelling, b: Labelling) -> Labelling:
     return Labelling(a.inertia + b.inertia, a.sizes + b.sizes, a.labels + b.labels)
 
 
-def label_rows(
-    partition: Partition, centers: Centers, frame: Frame, keep_labels: bool
-) -> Labelling:
+def label_rows(partition: Partition, run: Run, frame: Frame, keep_labels: bool) -> Labelling:
     """Label every row and sum the squared distances to the nearest centers, exactly."""
-    table = center_table(centers, frame)
-    label = _labeller(partition, table)
+    table, n_clusters = center_table(run.centers, frame), len(run.centers)
+    label = _labeller(partition, run.key, table)
 
     def of_share(share: Share) -> Labelling:
-        total = Labelling(0, np.zeros(len(centers), dtype=np.int64), [])
+        total = Labelling(0, np.zeros(n_clusters, dtype=np.int64), [])
         for block, rows in share:
             labels = label(block, rows)
             sq_dist = own_sq_distances(block.X, table, labels)
             weighted = sq_dist if block.weights is None else sq_dist * block.weights
             kept = [(block.row_start, labels)] if keep_labels else []
-            sizes = np.bincount(labels, minlength=len(centers))
+            sizes = np.bincount(labels, minlength=n_clusters)
             total = merge_labellings(total, Labelling(exact_sum(weighted), sizes, kept))
         return total
 
     return reduce(merge_labellings, map_tiles(of_share, partition.shares(n_threads())))
 
 
-def block_labels(partition: Partition, centers: Centers, frame: Frame) -> list[Labels]:
+def label_runs(partition: Partition, runs: Sequence[Run], frame: Frame) -> list[Labelling]:
+    """Do so for each run, without keeping labels."""
+    return [label_rows(partition, run, frame, False) for run in runs]
+
+
+def merge_label_runs(a: list[Labelling], b: list[Labelling]) -> list[Labelling]:
+    """Sum of both, run by run."""
+    return list(map(merge_labellings, a, b))
+
+
+def block_labels(partition: Partition, run: Run, frame: Frame) -> list[Labels]:
     """Label every row: one array a block, in the order of the partition's blocks."""
-    label = _labeller(partition, center_table(centers, frame))
+    label = _labeller(partition, run.key, center_table(run.centers, frame))
 
     def of_share(share: Share) -> list[Labels]:
         return [label(*piece) for piece in share]
@@ -160,12 +200,12 @@ def block_labels(partition: Partition, centers: Centers, frame: Frame) -> list[L
 Labeller = Callable[[Block, slice], Labels]
 
 
-def _labeller(partition: Partition, table: CenterTable) -> Labeller:
+def _labeller(partition: Partition, key: str, table: CenterTable) -> Labeller:
     """How to label rows: from where the last iteration ended, if there was one, or afresh."""
-    last: Progress | None = partition.cache.get("lloyd")
+    last: Progress | None = partition.cache.get(key)
     if last is None or not last.precedes(table, last.rounding):
         return lambda block, _: nearest_labels(block.X, table)
-    labels = _advance(partition, last, table).memory.labels
+    labels = _advance(partition, {key: (last, table)})[0].memory.labels
     return lambda _, rows: labels[rows].copy()
 
 

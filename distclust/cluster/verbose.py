@@ -1,4 +1,4 @@
-"""What ``verbose`` prints: scikit-learn's lines."""
+"""What ``verbose`` prints: scikit-learn's lines, of several runs with their numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ class VerboseOutput:
             case StageDone(stage="seeding"):
                 self._line("Initialization complete")
             case IterationDone():
-                self._line(f"Iteration {event.iteration - 1}, inertia {event.inertia}.")
+                run = f"Run {event.run}: " if event.n_runs > 1 else ""
+                last = f"{run}Converged at iteration {event.iteration - 1}:"
+                self._line(f"{run}Iteration {event.iteration - 1}, inertia {event.inertia}.")
                 if event.converged == "strict convergence":
-                    self._line(f"Converged at iteration {event.iteration - 1}: strict convergence.")
+                    self._line(f"{last} strict convergence.")
                 elif event.converged:
                     self._line(
-                        f"Converged at iteration {event.iteration - 1}: center shift "
-                        f"{event.center_shift} within tolerance {event.tolerance}."
+                        f"{last} center shift {event.center_shift} within tolerance "
+                        f"{event.tolerance}."
                     )
 
     @staticmethod

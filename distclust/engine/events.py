@@ -62,7 +62,8 @@ class IterationDone(Event):
     """One iteration of a fit; `inertia` is that of the centers it started from.
 
     `converged` says why it was the last: ``"strict convergence"`` (no label changed),
-    ``"tolerance"`` (the centers rest), or empty when it was not.
+    ``"tolerance"`` (the centers rest), or empty when it was not. With `n_runs` above one,
+    it is of the `run`-th, from 1, of as many runs side by side.
     """
 
     iteration: int
@@ -73,6 +74,8 @@ class IterationDone(Event):
     seconds: float
     converged: str = ""
     tolerance: float = 0.0
+    run: int = 1
+    n_runs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from distclust.cluster.initial import count_runs
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.runner.costs import AlgorithmCost, kmeans_cost, minibatch_cost
@@ -131,6 +132,15 @@ class KMeansSpec(CentersSpec):
     tol: float = Field(default=1e-4, ge=0)
     metric: Literal["euclidean", "cosine"] = "euclidean"
 
+    @property
+    def n_runs(self) -> int:
+        """Sets of initial centers that are tried."""
+        return (
+            1
+            if isinstance(self.init, list)
+            else count_runs(self.init, self.n_init, auto=10, name="KMeans")
+        )
+
 
 class MiniBatchKMeansSpec(CentersSpec):
     """Parameters of `distclust.MiniBatchKMeans`."""
@@ -159,7 +169,11 @@ register(
         label_columns=("distance",),
         summary=lambda model: _summarize_centers(model, "inertia_history"),
         cost=lambda spec, n_features, itemsize: kmeans_cost(
-            spec.n_clusters, n_features, itemsize, unit_rows=spec.metric == "cosine"
+            spec.n_clusters,
+            n_features,
+            itemsize,
+            unit_rows=spec.metric == "cosine",
+            runs=spec.n_runs,
         ),
     ),
 )

@@ -41,6 +41,8 @@ class AlgorithmCost:
         Model state in each worker, whatever the number of rows.
     copies_rows : bool
         Whether the rows of a partition are copied once they are loaded.
+    row_states : int
+        How many runs keep their state of each row.
     rows_per_iteration : int or None
         How many rows an iteration looks at, on all workers; None means all.
     """
@@ -51,6 +53,7 @@ class AlgorithmCost:
     thread_bytes: int
     state_bytes: int
     copies_rows: bool = False
+    row_states: int = 1
     rows_per_iteration: int | None = None
 
 
@@ -141,7 +144,7 @@ def worker_memory(
     """
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
-    held = held_bytes + ROW_STATE_BYTES * held_rows
+    held = held_bytes + ROW_STATE_BYTES * cost.row_states * held_rows
     held += calls_at_once * largest_partition_bytes if cost.copies_rows else 0
     threads = calls_at_once * threads_per_call
     piece = min(PIECE_ROWS, max(1, PIECE_CELLS // row_values)) * 8 * row_values
@@ -158,7 +161,7 @@ def worker_memory(
 
 
 def kmeans_cost(
-    n_clusters: int, n_features: int, itemsize: int, *, unit_rows: bool = False
+    n_clusters: int, n_features: int, itemsize: int, *, unit_rows: bool = False, runs: int = 1
 ) -> AlgorithmCost:
     """Cost of one Lloyd iteration.
 
@@ -173,6 +176,8 @@ def kmeans_cost(
         Bytes a number: 4 for float32, 8 for float64.
     unit_rows : bool
         Whether rows are scaled to unit length once they are loaded.
+    runs : int
+        Runs with different seeds that iterate side by side.
 
     Examples
     --------
@@ -183,12 +188,13 @@ def kmeans_cost(
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
     return AlgorithmCost(
-        to_worker_bytes=itemsize * k * d,
-        to_driver_bytes=sums,
-        flops_per_row=2 * k * d,
-        thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums,
-        state_bytes=tables + 2 * sums,
+        to_worker_bytes=itemsize * k * d * runs,
+        to_driver_bytes=sums * runs,
+        flops_per_row=2 * k * d * runs,
+        thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums * runs,
+        state_bytes=(tables + 2 * sums) * runs,
         copies_rows=unit_rows,
+        row_states=runs,
     )
 
 

@@ -66,7 +66,7 @@ class Pace:
 
     def at_most(self, event: IterationDone) -> float:
         """Seconds until `max_iter`: a fit may converge sooner."""
-        if event.iteration <= 1:  # another run of n_init, or the next fit
+        if event.iteration <= 1:  # the next fit
             self._seconds, self._count = 0.0, 0
         self._seconds += event.seconds
         self._count += 1
@@ -83,8 +83,9 @@ def describe(event: IterationDone, at_most: float) -> str:
     'iteration 3/300  inertia 1.234567e+06  shift 5.00e-01  4,000 rows/s  ETA <= 1 min 14 s'
     """
     rate = event.n_rows / max(event.seconds, 1e-9)
+    run = f"run {event.run}/{event.n_runs}  " if event.n_runs > 1 else ""
     return (
-        f"iteration {event.iteration}/{event.max_iter}  inertia {event.inertia:.6e}  "
+        f"{run}iteration {event.iteration}/{event.max_iter}  inertia {event.inertia:.6e}  "
         f"shift {event.center_shift:.2e}  {rate:,.0f} rows/s  ETA <= {duration(at_most)}"
     )
 
@@ -142,13 +143,13 @@ class ProgressBar:
         match event:
             case IterationDone():
                 self._iterating = True
-                text = describe(event, self._pace.at_most(event)).partition("  ")[2]
+                text = describe(event, self._pace.at_most(event)).partition("  inertia")[2]
                 update(
                     self._task,
                     description=f"iteration {event.iteration}",
                     completed=event.iteration,
                     total=event.max_iter,
-                    detail=text,
+                    detail=f"inertia{text}",
                 )
             case StageStarted():
                 self._iterating = False

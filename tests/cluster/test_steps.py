@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from distclust.cluster.metric import EUCLIDEAN
 from distclust.cluster.steps import (
+    Run,
     block_labels,
     distance_rows,
     far_rows,
@@ -24,7 +26,7 @@ from distclust.cluster.steps import (
 from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import worker_threads
 from distclust.kernels.exact_sum import exact_value
-from distclust.kernels.lloyd import merge_stats, rounded_rows
+from distclust.kernels.lloyd import ClusterStats, merge_stats, rounded_rows
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 from tests.cluster.helpers import blobs, row_weights
 
@@ -87,6 +89,11 @@ def test_far_rows_bring_what_they_added_to_their_cluster() -> None:
     np.testing.assert_array_equal(far.weights, totals[far.row_id])
 
 
+def one_run(rows: Partition, centers: np.ndarray, *how: Any) -> ClusterStats:
+    (stats,) = lloyd_stats(rows, [Run(0, centers)], *how)
+    return stats
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -102,8 +109,8 @@ def test_statistics_do_not_depend_on_the_cache(dtype: str, weighted: bool, threa
         if step == 5:
             centers = X[100:104].copy()  # another number of clusters
         with worker_threads(1 + (threads + step) % threads):
-            found = lloyd_stats(known, centers, frame, rounding)
-        fresh = lloyd_stats(partition(X, 0, 3000, weights=weights), centers, frame, rounding)
+            found = one_run(known, centers, frame, rounding)
+        fresh = one_run(partition(X, 0, 3000, weights=weights), centers, frame, rounding)
         for one, other in zip(found, fresh, strict=True):
             np.testing.assert_array_equal(one, other)
         centers = (centers + rng.normal(size=centers.shape) * 0.1).astype(dtype)
@@ -115,8 +122,8 @@ def test_statistics_survive_a_change_of_frame_or_rounding() -> None:
     for reach in (64.0, 1e3, 64.0):
         for factor in (1.0, 8.0):
             frame, rounding = Frame.around(np.zeros(5), reach), rounding_of(X * factor)
-            found = lloyd_stats(known, centers, frame, rounding)
-            fresh = lloyd_stats(partition(X, 0, 3000), centers, frame, rounding)
+            found = one_run(known, centers, frame, rounding)
+            fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
             for one, other in zip(found, fresh, strict=True):
                 np.testing.assert_array_equal(one, other)
 
@@ -124,9 +131,9 @@ def test_statistics_survive_a_change_of_frame_or_rounding() -> None:
 def test_statistics_that_were_returned_are_not_changed_later() -> None:
     X = blobs()
     known, frame, rounding = partition(X, 0, 3000), Frame.around(np.zeros(5), 64.0), rounding_of(X)
-    first = lloyd_stats(known, X[:6].copy(), frame, rounding)
+    first = one_run(known, X[:6].copy(), frame, rounding)
     copies = [array.copy() for array in first]
-    lloyd_stats(known, X[6:12].copy(), frame, rounding)
+    one_run(known, X[6:12].copy(), frame, rounding)
     for array, copy in zip(first, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
 
@@ -134,9 +141,9 @@ def test_statistics_that_were_returned_are_not_changed_later() -> None:
 def test_statistics_of_parts_merge_to_those_of_the_whole() -> None:
     X, weights = blobs(), row_weights()
     frame, rounding, centers = Frame.of_centers(X[:6]), rounding_of(X, weights), X[:6].copy()
-    whole = lloyd_stats(partition(X, 0, 3000, weights=weights), centers, frame, rounding)
+    whole = one_run(partition(X, 0, 3000, weights=weights), centers, frame, rounding)
     parts = [
-        lloyd_stats(partition(X, low, high, weights=weights), centers, frame, rounding)
+        one_run(partition(X, low, high, weights=weights), centers, frame, rounding)
         for low, high in ((0, 1), (1, 2000), (2000, 3000))
     ]
     for one, other in zip(reduce(merge_stats, parts[::-1]), whole, strict=True):
@@ -148,12 +155,12 @@ def test_labels_by_hand() -> None:
     weights = np.array([1.0, 2.0, 1.0, 0.0, 3.0, 1.0])
     rows = partition(LINE, 0, 2, 2, 6, weights=weights)
     frame = Frame.of_centers(centers)
-    found = label_rows(rows, centers, frame, keep_labels=True)
+    found = label_rows(rows, Run(0, centers), frame, keep_labels=True)
     assert frame.in_data_units(exact_value(found.inertia)) == 2 * 1 + 1 * 1 + 3 * 4 + 1 * 1
     assert found.sizes.tolist() == [4, 2]
     labels = [array.tolist() for _, array in sorted(found.labels, key=lambda pair: pair[0])]
     assert reduce(operator.iadd, labels, []) == [0, 1, 0, 0, 0, 1]
-    unkept = label_rows(rows, centers, Frame.of_centers(centers), keep_labels=False)
+    unkept = label_rows(rows, Run(0, centers), Frame.of_centers(centers), keep_labels=False)
     assert (unkept.labels, unkept.inertia) == ([], found.inertia)
     twice = merge_labellings(found, unkept)
     assert twice.sizes.tolist() == [8, 4]
@@ -164,7 +171,9 @@ def test_labels_by_hand() -> None:
 def test_labels_come_back_in_the_blocks_of_the_partition(threads: int) -> None:
     centers = np.array([[0.0], [6.0]])
     with worker_threads(threads):
-        found = block_labels(partition(LINE, 0, 1, 4, 6), centers, Frame.of_centers(centers))
+        found = block_labels(
+            partition(LINE, 0, 1, 4, 6), Run(0, centers), Frame.of_centers(centers)
+        )
     assert [labels.tolist() for labels in found] == [[0], [1, 0, 0], [0, 1]]
 
 

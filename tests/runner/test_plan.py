@@ -104,6 +104,24 @@ def test_a_process_a_worker_holds_its_share(job: Job) -> None:
     assert plan["iteration"]["driver_to_all_workers_bytes"] == 2 * 8 * 3 * 4
 
 
+@pytest.mark.parametrize(
+    ("params", "runs"),
+    [
+        ({"n_init": 4}, 4),
+        ({"init": "random"}, 10),
+        ({"init": np.eye(3, 4).tolist(), "n_init": 9}, 1),
+    ],
+)
+def test_runs_with_different_seeds_go_side_by_side(
+    job: Job, params: dict[str, Any], runs: int
+) -> None:
+    one, several = planned(job()), planned(job(algorithm=params))
+    for figure in ("driver_to_worker_bytes", "all_replies_bytes", "flops"):
+        assert several["iteration"][figure] == runs * one["iteration"][figure]
+    memory = several["worker_memory_bytes"]["resident"] - one["worker_memory_bytes"]["resident"]
+    assert memory == 150 * 12 * (runs - 1)
+
+
 def test_a_step_of_mini_batches_looks_at_a_batch(job: Job) -> None:
     small = {"name": "minibatch_kmeans", "batch_size": 50}
     iteration = planned(job(algorithm=small))["iteration"]
