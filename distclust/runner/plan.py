@@ -333,8 +333,8 @@ def _spilling(plan: JobPlan) -> Iterator[tuple[str, str]]:
     if memory.peak > plan.memory_limit:
         yield (
             "warning",
-            f"this may exceed the memory limit of {size(plan.memory_limit)}: take fewer threads or "
-            "clusters, or raise backend.memory_limit",
+            f"this may exceed the memory limit of {size(plan.memory_limit)}: take more partitions, "
+            "fewer threads or clusters, or raise backend.memory_limit",
         )
 
 
