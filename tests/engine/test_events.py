@@ -96,6 +96,8 @@ def test_json_lines_hold_every_field_of_every_event() -> None:
             "seconds": 0.5,
             "converged": "",
             "tolerance": 0.0,
+            "run": 1,
+            "n_runs": 1,
         },
         {"event": "LateReply", "partition": 2, "attempt": 1},
     ]
