@@ -19,9 +19,9 @@ from distclust.errors import DataError
 from distclust.kernels.kdtree import UNBOUNDED, KDTree, build
 from distclust.kernels.keyed import keyed_uniform
 from distclust.kernels.metrics import METRICS
-from distclust.kernels.neighbors import neighbors, neighbors_within
+from distclust.kernels.neighbors import neighbors_within
 from distclust.kernels.partitioning import Boxes, Cuts, box_gaps, cells_of, nearest_gap
-from distclust.kernels.reachability import Indexed
+from distclust.kernels.reachability import Indexed, list_neighbors
 
 __all__ = [
     "Cell",
@@ -76,10 +76,10 @@ class Cell:
         return tree
 
     def indexed(self, k: int, metric: int) -> Indexed:
-        """Return the tree and the neighbour lists, of `k` or of all other rows."""
+        """Return the tree and the neighbour lists, of at least `k` or of all other rows."""
         tree = self.tree(metric)
         if "near" not in self.cache:
-            self.cache["near"] = neighbors(tree, min(k, len(self.X) - 1), map_tiles)
+            self.cache["near"] = list_neighbors(tree, k, map_tiles)
         return Indexed(tree, self.cache["near"])
 
     def gaps(self, boxes: Boxes, metric: int) -> F64:
@@ -250,6 +250,6 @@ def _local_lists(cell: Cell, k: int, metric: int) -> F64:
     """Return each row's k nearest distances within the cell."""
     index = cell.indexed(k, metric)
     lists = np.full((len(cell.X), k), UNBOUNDED)
-    found = index.near.dist
+    found = index.near.dist[:, :k]
     lists[index.tree.order, : found.shape[1]] = found
     return lists

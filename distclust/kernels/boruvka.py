@@ -63,37 +63,39 @@ def minimum_edges(tree: KDTree, core: F64, ids: I64, near: Neighbors, map_tiles:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _offer_listed(search, found, bound, first, last):  # type: ignore[no-untyped-def]
+def _offer_listed(search, near, bound, first, last):  # type: ignore[no-untyped-def]
     """Have points whose best edge became inner look into their lists (bound: INOUT)."""
-    n, k = found.dist.shape
+    n, k = near.dist.shape
     for p in range(first * LEAF, min(n, last * LEAF)):
         group = search.group[p]
         if search.partner[p] < 0 or search.group[search.partner[p]] == group:
-            _best_listed(search, found, p, k)
+            _best_listed(search, near, p, k)
         if search.weight[p] < bound[group]:
             bound[group] = search.weight[p]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _best_listed(search, found, p, k):  # type: ignore[no-untyped-def]
+def _best_listed(search, near, p, k):  # type: ignore[no-untyped-def]
     weight, partner = UNBOUNDED, np.int64(-1)
     if search.listed[p]:
         group, core, ids = search.group[p], search.core[p], search.ids
         for i in range(k):
-            j = np.int64(found.place[p, i])
+            j = np.int64(near.place[p, i])
             if search.group[j] == group:
                 continue
-            reach = max(found.dist[p, i], core, search.core[j])
+            reach = max(near.dist[p, i], core, search.core[j])
             if reach < weight or (
                 reach == weight and precedes(ids[p], ids[j], ids[p], ids[partner])
             ):
                 weight, partner = reach, j
         search.listed[p] = partner >= 0
     search.weight[p], search.partner[p] = weight, partner
-    # nothing weighs less than the core distance; is all that is as near listed?
-    farthest = found.dist[p, k - 1]
-    complete = farthest > search.core[p] or (farthest == search.core[p] and not found.tied[p])
-    search.exact[p] = complete and partner >= 0 and weight == search.core[p]
+    # whatever is not listed is as far as the last one listed, or farther
+    farthest = near.dist[p, k - 1]
+    complete = weight < farthest or (weight == farthest and not near.tied[p])
+    search.exact[p] = complete and partner >= 0
+    if not complete:
+        search.least[p] = max(search.least[p], farthest)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -16,10 +16,12 @@ from distclust.kernels.kdtree import KDTree, Mapper, build
 from distclust.kernels.neighbors import Neighbors, neighbors
 from distclust.kernels.outgoing import Edges, join_edges
 
-__all__ = ["Indexed", "index_points", "least_edges"]
+__all__ = ["Indexed", "index_points", "least_edges", "list_neighbors"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+
+_MORE = 4  # neighbours listed beyond the core distance
 
 
 class Indexed(NamedTuple):
@@ -30,9 +32,17 @@ class Indexed(NamedTuple):
 
 
 def index_points(X: F64, k: int, metric: int, map_tiles: Mapper) -> Indexed:
-    """Build a tree over X of shape (n, d) and find the `k` nearest others, 1 <= k < n."""
+    """Build a tree over X of shape (n, d) and list at least the `k` nearest others."""
     tree = build(X, metric, map_tiles)
-    return Indexed(tree, neighbors(tree, k, map_tiles))
+    return Indexed(tree, list_neighbors(tree, k, map_tiles))
+
+
+def list_neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
+    """List the `k` nearest others and some more, or all there are, 1 <= k; n >= 2.
+
+    The k-th gives the core distance. Those beyond it spare searches in the first rounds.
+    """
+    return neighbors(tree, min(k + _MORE, len(tree.order) - 1), map_tiles)
 
 
 def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper) -> Edges:
