@@ -102,10 +102,10 @@ def lloyd_stats(
 
     Rows whose label cannot have changed since the last iteration are passed over.
     """
-    last = {}
+    last = {}  # taken out of the cache: half-updated, it must not outlive an interruption
     for run in runs:
         table = center_table(run.centers, frame)
-        known: Progress | None = partition.cache.get(run.key)
+        known: Progress | None = partition.cache.pop(run.key, None)
         if known is None or not known.precedes(table, rounding):
             known = Progress.start(partition, table, rounding)
         last[run.key] = known, table
@@ -121,8 +121,6 @@ def _advance(
     partition: Partition, runs: Mapping[str, tuple[Progress, CenterTable]]
 ) -> list[Progress]:
     """Bring each run's labels and sums up to date with new centers, in one pass over the rows."""
-    for key in runs:  # half-updated, they must not outlive an interruption
-        partition.cache.pop(key, None)
     moves = [(last, table, Drift.between(last.table, table)) for last, table in runs.values()]
 
     def of_share(share: Share) -> list[ClusterStats]:
@@ -202,7 +200,7 @@ Labeller = Callable[[Block, slice], Labels]
 
 def _labeller(partition: Partition, key: str, table: CenterTable) -> Labeller:
     """How to label rows: from where the last iteration ended, if there was one, or afresh."""
-    last: Progress | None = partition.cache.get(key)
+    last: Progress | None = partition.cache.pop(key, None)
     if last is None or not last.precedes(table, last.rounding):
         return lambda block, _: nearest_labels(block.X, table)
     labels = _advance(partition, {key: (last, table)})[0].memory.labels
