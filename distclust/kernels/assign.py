@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.intrinsics import LANES, transpose_block
 from distclust.kernels.scaling import Frame
 
 __all__ = [
@@ -62,7 +63,7 @@ class Tile(NamedTuple):
     seen: npt.NDArray[Any]  # (d, rows): through the frame
     scores: npt.NDArray[Any]  # (k, rows): x.c
     sq_norms: npt.NDArray[Any]  # (rows,): of what is seen
-    margins: F64  # (rows,): what rounding can hide between two scores
+    margins: npt.NDArray[Any]  # (rows,): what rounding can hide between two scores
     least: npt.NDArray[Any]  # (rows,): |c|**2 / 2 - x.c of the nearest center
     second: npt.NDArray[Any]  # (rows,): of the second nearest
     labels: npt.NDArray[np.int32]  # (rows,)
@@ -185,16 +186,41 @@ def _canonical(row, center, scale):  # type: ignore[no-untyped-def]
 def _see_through_frame(X, index, tile):  # type: ignore[no-untyped-def]
     """Write rows (x - offset) * scale to the columns of tile.seen, and their squared norms."""
     n, d = index.shape[0], X.shape[1]
-    seen, sq_norms, offset, scale = tile.seen, tile.sq_norms, tile.offset, tile.scale
-    for i in range(n):
-        row = X[index[i]]
+    seen, sq_norms = tile.seen, tile.sq_norms
+    if min(n, d) < LANES:
         for j in range(d):
-            seen[j, i] = (row[j] - offset[j]) * scale
+            line, offset = seen[j], tile.offset[j]
+            for i in range(n):
+                line[i] = (X[index[i], j] - offset) * tile.scale
+    else:
+        for i in range(0, n, LANES):
+            _see_rows(X, index, min(i, n - LANES), tile)
     sq_norms[:] = 0
     for j in range(d):
         line = seen[j]
         for i in range(n):
             sq_norms[i] += line[i] * line[i]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _see_rows(X, index, i, tile):  # type: ignore[no-untyped-def]
+    """Do so with `LANES` rows, block by block; the last block overlaps the one before."""
+    d, size, at, pitch = X.shape[1], X.itemsize, X.ctypes.data, X.strides[0]
+    to, stride = tile.seen.ctypes.data + i * size, tile.seen.strides[0]
+    r0, r1 = at + index[i] * pitch, at + index[i + 1] * pitch
+    r2, r3 = at + index[i + 2] * pitch, at + index[i + 3] * pitch
+    r4, r5 = at + index[i + 4] * pitch, at + index[i + 5] * pitch
+    r6, r7 = at + index[i + 6] * pitch, at + index[i + 7] * pitch
+    for block in range(0, d, LANES):
+        column = min(block, d - LANES)
+        j = column * size
+        transpose_block(
+            (r0 + j, r1 + j, r2 + j, r3 + j, r4 + j, r5 + j, r6 + j, r7 + j),
+            tile.offset.ctypes.data + j,
+            X.dtype.type(tile.scale),
+            to + column * stride,
+            stride,
+        )
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -259,7 +285,7 @@ def new_tile(X, table, rows):  # type: ignore[no-untyped-def]
         np.zeros((X.shape[1], rows), dtype),
         np.zeros((table.exact.shape[0], rows), dtype),
         np.zeros(rows, dtype),
-        np.zeros(rows, np.float64),
+        np.zeros(rows, dtype),
         np.zeros(rows, dtype),
         np.zeros(rows, dtype),
         np.zeros(rows, np.int32),
@@ -279,15 +305,30 @@ def assign_tile(X, index, table, tile):  # type: ignore[no-untyped-def]
     _see_through_frame(X, index, tile)
     np.dot(table.product, tile.seen, tile.scores)
     _two_least(tile.scores, table.half_norms, tile.least, tile.second, tile.labels)
+    if _doubtful(tile, index.shape[0], table) == 0:
+        return
     for i in range(index.shape[0]):
-        sq_norm = 1.001 * tile.sq_norms[i]
-        margin = table.constant + table.per_norm * np.sqrt(sq_norm) + table.per_sq_norm * sq_norm
-        tile.margins[i] = margin
-        limit = tile.least[i] + margin
+        limit = tile.least[i] + tile.margins[i]
         if not tile.second[i] > limit:
             tile.labels[i] = _decide(X[index[i]], tile.scores, i, table, limit)
             tile.second[i] = tile.least[i]
             tile.least[i] = limit
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _doubtful(tile, n, table):  # type: ignore[no-untyped-def]
+    """Write tile.margins; count the rows whose two nearest centers they cannot tell apart."""
+    sq_norms, margins, least, second = tile.sq_norms, tile.margins, tile.least, tile.second
+    dtype = sq_norms.dtype
+    spare = dtype.type(1.001)
+    constant, per_norm = dtype.type(table.constant), dtype.type(table.per_norm)
+    per_sq_norm = dtype.type(table.per_sq_norm)
+    count = 0
+    for i in range(n):
+        sq_norm = spare * sq_norms[i]
+        margins[i] = spare * (constant + per_norm * np.sqrt(sq_norm) + per_sq_norm * sq_norm)
+        count += not second[i] > least[i] + margins[i]
+    return count
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

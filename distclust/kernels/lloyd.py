@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile, new_tile, tile_rows
+from distclust.kernels.intrinsics import bits_of
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
 
 __all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
@@ -137,71 +138,76 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
     n, d = X.shape
     stats = ClusterStats.empty(n, d)
     given = np.empty(0, dtype=np.float64) if weights is None else weights
-    term = np.empty(d, dtype=np.float64)
-    for i in range(n):
-        _move_row(X, i, given, rounding.grid, term, -1, i, stats)
+    each = np.arange(n)
+    _move_rows(X, each, each, given, rounding.grid, np.full(n, -1), stats)
     return stats.sums, stats.weights
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _move_row(X, row, weights, grid, term, old, new, stats):  # type: ignore[no-untyped-def]
-    """Add a row to cluster new and, if old is one, take it from there."""
+def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no-untyped-def]
+    """Move the rows whose label is not the one found: out of the old cluster, into the new."""
     offset, scale, weight_unit, weight_scale = grid
-    x, bits = X[row], term.view(np.int64)
-    d = x.shape[0]
-    weight = np.int64(1)
-    if weights.shape[0] == 0:
-        for j in range(d):
-            term[j] = (np.float64(x[j]) - offset[j]) * scale[j] + MAGIC
-    else:
-        w = weights[row] * weight_unit
-        weight = np.int64(np.rint(w * weight_scale))
-        for j in range(d):
-            term[j] = (np.float64(x[j]) - offset[j]) * scale[j] * w + MAGIC
-    into = stats.sums[new]
-    stats.weights[new] += weight
-    for j in range(d):
-        into[j] += bits[j] - MAGIC_BITS
-    if old >= 0:
-        out_of = stats.sums[old]
-        stats.weights[old] -= weight
-        for j in range(d):
-            out_of[j] -= bits[j] - MAGIC_BITS
+    sums, totals = stats
+    for i in range(index.shape[0]):
+        row, new = index[i], found[i]
+        old = labels[row]
+        if new == old:
+            continue
+        labels[row] = new
+        factor, weight = 1.0, np.int64(1)
+        if weights.shape[0] > 0:
+            factor = weights[row] * weight_unit
+            weight = np.int64(np.rint(factor * weight_scale))
+        x, into = X[row], sums[new]
+        totals[new] += weight
+        for j in range(x.shape[0]):
+            into[j] += _rounded(x[j], offset[j], scale[j], factor)
+        if old >= 0:
+            out_of = sums[old]
+            totals[old] -= weight
+            for j in range(x.shape[0]):
+                out_of[j] -= _rounded(x[j], offset[j], scale[j], factor)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _rounded(x, offset, scale, factor):  # type: ignore[no-untyped-def]
+    """Round a term to the grid: the last bits of its sum with MAGIC."""
+    return bits_of((np.float64(x) - offset) * scale * factor + MAGIC) - MAGIC_BITS
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _renew_bounds(tile, count, slack, memory):  # type: ignore[no-untyped-def]
     """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2."""
+    least, second, sq_norms, margins = tile.least, tile.second, tile.sq_norms, tile.margins
+    dtype = least.dtype
+    zero, two, share = dtype.type(0), dtype.type(2), dtype.type(slack)
+    for i in range(count):
+        doubt = two * margins[i] + share * sq_norms[i]
+        near = two * least[i] + sq_norms[i] + doubt
+        far = two * second[i] + sq_norms[i] - doubt
+        # what is not a number is no lower bound, and as an upper bound keeps no row's label
+        least[i] = np.sqrt(zero if near < zero else near)
+        second[i] = np.sqrt(far if far > zero else zero)
     for i in range(count):
         row = tile.row_ids[i]
-        sq_norm = np.float64(tile.sq_norms[i])
-        doubt = 2.0 * tile.margins[i] + slack * sq_norm
-        near = 2.0 * tile.least[i] + sq_norm + doubt
-        far = 2.0 * tile.second[i] + sq_norm - doubt
-        memory.upper[row] = np.float32(np.sqrt(max(near, 0.0))) * _UP + _TINY
-        memory.lower[row] = np.float32(np.sqrt(max(far, 0.0))) * _DOWN - _TINY
+        memory.upper[row] = np.float32(least[i]) * _UP + _TINY
+        memory.lower[row] = np.float32(second[i]) * _DOWN - _TINY
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_tile(X, weights, table, grid, tile, count, slack, term, memory, stats):  # type: ignore[no-untyped-def]
+def _see_tile(X, weights, table, grid, tile, count, slack, memory, stats):  # type: ignore[no-untyped-def]
     """Compute the labels of the rows in tile.row_ids, and move those that changed."""
     index = tile.row_ids[:count]
     assign_tile(X, index, table, tile)
     _renew_bounds(tile, count, slack, memory)
-    for i in range(count):
-        row, new = index[i], tile.labels[i]
-        old = memory.labels[row]
-        if new != old:
-            memory.labels[row] = new
-            _move_row(X, row, weights, grid, term, old, new, stats)
+    _move_rows(X, index, tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lloyd_step(X, weights, table, grid, rows, drift, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
     tile = new_tile(X, table, rows)
-    term = np.empty(d, dtype=np.float64)
-    slack = (d + 4) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
+    slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
     labels, upper, lower = memory
     count, seen = 0, 0
     for row in range(n):
@@ -215,8 +221,8 @@ def _lloyd_step(X, weights, table, grid, rows, drift, memory, stats):  # type: i
         tile.row_ids[count] = row
         count += 1
         if count == rows:
-            _see_tile(X, weights, table, grid, tile, count, slack, term, memory, stats)
+            _see_tile(X, weights, table, grid, tile, count, slack, memory, stats)
             seen, count = seen + count, 0
     if count > 0:
-        _see_tile(X, weights, table, grid, tile, count, slack, term, memory, stats)
+        _see_tile(X, weights, table, grid, tile, count, slack, memory, stats)
     return seen + count
