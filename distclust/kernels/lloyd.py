@@ -7,9 +7,9 @@ one cluster to another never drifts.
 A `Memory` carries over from step to step an upper bound on each row's distance to its
 center and a lower bound on its distance to all others (G. Hamerly, "Making k-means even
 faster", 2010). By as much as centers move the bounds loosen; a row whose bounds stay
-apart keeps its label unseen. Rows that may change are gathered into dense tiles for the
-matrix product. Bounds are rounded outwards, so a row is only passed over when its label
-is certain: with or without memory, the labels and sums are the same bits.
+apart keeps its label unseen. Rows that may change are gathered into tiles. Bounds are
+rounded outwards, so a row is only passed over when its label is certain: with or without
+memory, the labels and sums are the same bits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.assign import CenterTable, assign_tile, new_tile, tile_rows
+from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.intrinsics import bits_of
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
+from distclust.kernels.tile import TILE_ROWS, new_tile
 
 __all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
@@ -125,7 +126,6 @@ def lloyd_step(
         np.empty(0, dtype=np.float64) if weights is None else weights,
         table,
         rounding.grid,
-        tile_rows(len(table.exact)),
         drift,
         memory,
         stats,
@@ -198,15 +198,15 @@ def _renew_bounds(tile, count, slack, memory):  # type: ignore[no-untyped-def]
 def _see_tile(X, weights, table, grid, tile, count, slack, memory, stats):  # type: ignore[no-untyped-def]
     """Compute the labels of the rows in tile.row_ids, and move those that changed."""
     index = tile.row_ids[:count]
-    assign_tile(X, index, table, tile)
+    assign_tile(X, count, table, tile)
     _renew_bounds(tile, count, slack, memory)
     _move_rows(X, index, tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _lloyd_step(X, weights, table, grid, rows, drift, memory, stats):  # type: ignore[no-untyped-def]
+def _lloyd_step(X, weights, table, grid, drift, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
-    tile = new_tile(X, table, rows)
+    tile = new_tile(X, table)
     slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
     labels, upper, lower = memory
     count, seen = 0, 0
@@ -220,7 +220,7 @@ def _lloyd_step(X, weights, table, grid, rows, drift, memory, stats):  # type: i
                 continue
         tile.row_ids[count] = row
         count += 1
-        if count == rows:
+        if count == TILE_ROWS:
             _see_tile(X, weights, table, grid, tile, count, slack, memory, stats)
             seen, count = seen + count, 0
     if count > 0:

@@ -12,7 +12,7 @@ from distclust.cluster.minibatch_steps import TILE
 from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
-from distclust.kernels.assign import tile_rows
+from distclust.kernels.tile import TILE_ROWS
 
 __all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "minibatch_cost", "worker_memory"]
 
@@ -191,7 +191,7 @@ def kmeans_cost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
         flops_per_row=2 * k * d * runs,
-        thread_bytes=tile_rows(k) * (itemsize * (d + k) + 12) + sums * runs,
+        thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
         state_bytes=(tables + 2 * sums) * runs,
         copies_rows=unit_rows,
         row_states=runs,

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from distclust.kernels.assign import assign, center_table, sq_distances, tile_rows
+from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.scaling import Frame
+from distclust.kernels.tile import TILE_ROWS
 
 DTYPES = [np.float32, np.float64]
 
@@ -69,7 +70,7 @@ def test_labels_are_the_canonical_argmin(dtype: type, k: int, d: int) -> None:
 @pytest.mark.parametrize("tiles", [1, 2])
 def test_any_number_of_rows_fits_the_tiles(dtype: type, k: int, extra: int, tiles: int) -> None:
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(tiles * tile_rows(k) + extra, 3)).astype(dtype)
+    X = rng.normal(size=(tiles * TILE_ROWS + extra, 3)).astype(dtype)
     centers = rng.normal(size=(k, 3)).astype(dtype)
     check(X, centers, around_mean(X))
 
@@ -81,14 +82,6 @@ def test_few_rows(n: int) -> None:
     labels, sq_dist = assign(np.full((n, 1), 1.75), center_table(centers, frame))
     assert labels.tolist() == [2] * n
     assert [frame.in_data_units(each) for each in sq_dist] == [0.0625] * n
-
-
-@pytest.mark.parametrize("n_clusters", [1, 2, 100, 1000, 10**5, 10**7])
-def test_tiles_are_a_multiple_of_16_rows_and_no_power_of_two(n_clusters: int) -> None:
-    rows = tile_rows(n_clusters)
-    assert rows % 16 == 0
-    assert rows & (rows - 1)
-    assert 100 < rows < 600
 
 
 @pytest.mark.parametrize(
