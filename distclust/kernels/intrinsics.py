@@ -27,7 +27,7 @@ CENTERS = 8  # whose sums are kept in registers together
 _FUSE = ("contract",)  # multiply-adds where the target has them
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of(_: Any, value: Any) -> Any:
     """Return the bits of a float64 as int64, without a trip through memory."""
 
@@ -37,7 +37,7 @@ def bits_of(_: Any, value: Any) -> Any:
     return types.int64(value), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, target: Any) -> Any:
     """Write ``(x - offset) * scale`` of `ROWS` values of as many rows, transposed.
 
@@ -69,7 +69,7 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, target: Any) -> 
     return types.void(rows, offset, scale, target), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def nearest_block(
     _: Any,
     seen: Any,
