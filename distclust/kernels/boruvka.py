@@ -53,6 +53,7 @@ def minimum_edges(tree: KDTree, core: F64, ids: I64, near: Neighbors, map_tiles:
     chosen: list[Edges] = []
     while components > 1:
         bound = np.full(components, UNBOUNDED)
+        over_leaves(map_tiles, tree, _offer_known, search, bound)
         over_leaves(map_tiles, tree, _offer_listed, search, near, bound)
         over_leaves(map_tiles, tree, search_leaves, tree, search, tree, search, True, bound)
         edges, renamed, components = _merge(search, components)
@@ -63,39 +64,48 @@ def minimum_edges(tree: KDTree, core: F64, ids: I64, near: Neighbors, map_tiles:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _offer_listed(search, near, bound, first, last):  # type: ignore[no-untyped-def]
-    """Have points whose best edge became inner look into their lists (bound: INOUT)."""
-    n, k = near.dist.shape
-    for p in range(first * LEAF, min(n, last * LEAF)):
-        group = search.group[p]
-        if search.partner[p] < 0 or search.group[search.partner[p]] == group:
-            _best_listed(search, near, p, k)
-        if search.weight[p] < bound[group]:
+def _offer_known(search, bound, first, last):  # type: ignore[no-untyped-def]
+    """Bound components by the best edges of their points that still lead out (bound: INOUT)."""
+    for p in range(first * LEAF, min(search.ids.shape[0], last * LEAF)):
+        group, partner = search.group[p], search.partner[p]
+        if partner >= 0 and search.group[partner] == group:
+            search.weight[p], search.partner[p], search.exact[p] = UNBOUNDED, -1, False
+        elif search.weight[p] < bound[group]:
             bound[group] = search.weight[p]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _best_listed(search, near, p, k):  # type: ignore[no-untyped-def]
+def _offer_listed(search, near, bound, first, last):  # type: ignore[no-untyped-def]
+    """Have points without an edge look into their lists, if that may help (bound: INOUT)."""
+    for p in range(first * LEAF, min(search.ids.shape[0], last * LEAF)):
+        if search.partner[p] < 0 and search.listed[p]:
+            group = search.group[p]
+            if search.least[p] <= bound[group]:
+                _best_listed(search, near, p)
+                bound[group] = min(bound[group], search.weight[p])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _best_listed(search, near, p):  # type: ignore[no-untyped-def]
+    """Set the best edge of p to the first that its list offers."""
+    k = near.dist.shape[1]
     weight, partner = UNBOUNDED, np.int64(-1)
-    if search.listed[p]:
-        group, core, ids = search.group[p], search.core[p], search.ids
-        for i in range(k):
-            j = np.int64(near.place[p, i])
-            if search.group[j] == group:
-                continue
-            reach = max(near.dist[p, i], core, search.core[j])
-            if reach < weight or (
-                reach == weight and precedes(ids[p], ids[j], ids[p], ids[partner])
-            ):
-                weight, partner = reach, j
-        search.listed[p] = partner >= 0
+    group, core, ids = search.group[p], search.core[p], search.ids
+    for i in range(k):
+        if near.dist[p, i] > weight:
+            break
+        j = np.int64(near.place[p, i])
+        if search.group[j] == group:
+            continue
+        reach = max(near.dist[p, i], core, search.core[j])
+        if reach < weight or (reach == weight and precedes(ids[p], ids[j], ids[p], ids[partner])):
+            weight, partner = reach, j
+    search.listed[p] = partner >= 0
     search.weight[p], search.partner[p] = weight, partner
     # whatever is not listed is as far as the last one listed, or farther
     farthest = near.dist[p, k - 1]
-    complete = weight < farthest or (weight == farthest and not near.tied[p])
-    search.exact[p] = complete and partner >= 0
-    if not complete:
-        search.least[p] = max(search.least[p], farthest)
+    search.exact[p] = weight < farthest or (weight == farthest and not near.tied[p])
+    search.least[p] = max(search.least[p], min(weight, farthest))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -56,7 +56,7 @@ I64 = npt.NDArray[np.int64]
 LEAF = LANES  # points a leaf
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 UNBOUNDED = float(np.finfo(np.float64).max)  # below the infinity of padding
-_TILE_LEAVES = 64
+_TILES, _MIN_TILE_LEAVES = 128, 16
 
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 """Applies a function to tiles, maybe on several threads; results in tile order."""
@@ -78,8 +78,9 @@ class KDTree(NamedTuple):
 
 def over_leaves(map_tiles: Mapper, tree: KDTree, kernel: Callable[..., None], *args: Any) -> None:
     """Run ``kernel(*args, first, last)`` on ranges of leaves."""
-    starts = range(0, tree.n_leaves, _TILE_LEAVES)
-    map_tiles(lambda start: kernel(*args, start, min(start + _TILE_LEAVES, tree.n_leaves)), starts)
+    n = tree.n_leaves
+    step = max(_MIN_TILE_LEAVES, n // _TILES)
+    map_tiles(lambda start: kernel(*args, start, min(start + step, n)), range(0, n, step))
 
 
 def build(X: F64, metric: int, map_tiles: Mapper) -> KDTree:

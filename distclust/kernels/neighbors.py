@@ -34,7 +34,7 @@ class Neighbors(NamedTuple):
 def neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
     """Find the `k` nearest other points of each point, 1 <= k < n."""
     n = len(tree.order)
-    found = Neighbors(np.full((n, k), UNBOUNDED), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
+    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
     over_leaves(map_tiles, tree, _neighbors, tree, tree, True, np.full(n, UNBOUNDED), found)
     return found
 
@@ -59,20 +59,21 @@ def neighbors_within(
         Ascending; `UNBOUNDED` where there are fewer than `k`.
     """
     n = len(queries.order)
-    found = Neighbors(np.full((n, k), UNBOUNDED), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
+    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
     over_leaves(map_tiles, queries, _neighbors, queries, tree, False, radius, found)
     return found.dist
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _neighbors(queries, tree, own, radius, found, first, last):  # type: ignore[no-untyped-def]
-    """Search from some leaves (found: INOUT); `own` says that both trees are the same."""
+    """Search from some leaves (found: OUT); `own` says that both trees are the same."""
     n = found.dist.shape[0]
     top, own_top = tree.low.shape[0] // 2, queries.low.shape[0] // 2
     scratch, bounds = np.empty(LEAF), np.empty(LEAF)
     stack, stack_bound = np.empty(128, np.int64), np.empty(128)
     for leaf in range(first, last):
         start, stop = leaf * LEAF, min(n, (leaf + 1) * LEAF)
+        found.dist[start:stop] = UNBOUNDED
         bounds[:] = -1.0
         bounds[: stop - start] = radius[start:stop]
         box = own_top + leaf
