@@ -1,13 +1,12 @@
 """The K-Means estimator: scikit-learn's parameters, attributes and texts, on any backend.
 
-Validation happens here, once; the work is `distclust.cluster.seeding`,
-`distclust.cluster.lloyd` and `distclust.cluster.steps`.
+Validation happens here, once; the work is `distclust.cluster.sampling`,
+`distclust.cluster.seeding`, `distclust.cluster.lloyd` and `distclust.cluster.steps`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -22,7 +21,8 @@ from distclust.cluster.initial import checked_centers, count_runs
 from distclust.cluster.inputs import Input
 from distclust.cluster.lloyd import LloydResult, lloyd_runs
 from distclust.cluster.metric import METRICS, Euclidean
-from distclust.cluster.seeding import kmeans_parallel, kmeans_plusplus, random_rows
+from distclust.cluster.sampling import sampled_start
+from distclust.cluster.seeding import SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
 from distclust.cluster.steps import Labelling, Run, label_runs, merge_label_runs
 from distclust.cluster.verbose import VerboseOutput
@@ -34,11 +34,7 @@ from distclust.kernels.exact_sum import exact_value
 
 __all__ = ["KMeans"]
 
-SEEDINGS: dict[str, Callable[[Shards, int, DataStats, int], npt.NDArray[Any]]] = {
-    "k-means||": kmeans_parallel,
-    "k-means++": kmeans_plusplus,
-    "random": lambda shards, k, _, seed: random_rows(shards, k, seed),
-}
+INITS = {"sampled": sampled_start, **SEEDINGS}
 
 
 class KMeans(CenterEstimator):
@@ -52,10 +48,12 @@ class KMeans(CenterEstimator):
     Parameters
     ----------
     n_clusters : int, default=8
-    init : {"k-means||", "k-means++", "random"}, array of shape (n_clusters, n_features) \
-or callable, default="k-means||"
-        ``"k-means||"`` takes a few passes over the rows and then runs greedy k-means++
-        on the weighted candidates; ``"k-means++"`` takes two passes a center;
+    init : {"sampled", "k-means||", "k-means++", "random"}, array of shape \
+(n_clusters, n_features) or callable, default="sampled"
+        ``"sampled"`` runs k-means|| and Lloyd's iterations on a sample of a few hundred
+        rows a cluster, and starts from where those end; where rows are too few for that,
+        it is ``"k-means||"``. That takes a few passes over the rows and then runs greedy
+        k-means++ on the weighted candidates; ``"k-means++"`` takes two passes a center;
         ``"random"`` draws rows. A callable is given ``X, n_clusters, random_state`` and
         therefore needs X in memory.
     n_init : "auto" or int, default="auto"
@@ -90,6 +88,7 @@ or callable, default="k-means||"
         Weighted sum of squared distances to the nearest center, summed exactly; with
         ``metric="cosine"`` of distances, ``1 - cos``.
     n_iter_ : int
+        Iterations over all rows; those on a sample do not count.
     inertia_history_ : list of float
         Inertia of the centers each iteration started from.
     cluster_sizes_ : ndarray of shape (n_clusters,), int64
@@ -125,7 +124,7 @@ or callable, default="k-means||"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions(set(SEEDINGS)), callable, "array-like"],
+        "init": [StrOptions(set(INITS)), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -142,7 +141,7 @@ or callable, default="k-means||"
         self,
         n_clusters: int = 8,
         *,
-        init: Any = "k-means||",
+        init: Any = "sampled",
         n_init: str | int = "auto",
         max_iter: int = 300,
         tol: float = 1e-4,
@@ -228,7 +227,7 @@ or callable, default="k-means||"
     ) -> npt.NDArray[Any]:
         init = self.init
         if isinstance(init, str):
-            return SEEDINGS[init](shards, self.n_clusters, data, seed)
+            return INITS[init](shards, self.n_clusters, data, seed)
         if callable(init):
             if rows.in_memory is None:
                 raise ConfigError("init is a callable, which needs X in memory; pass an array")

@@ -19,11 +19,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
+from distclust.cluster.drawing import distinct_rows, gather_rows
 from distclust.cluster.initial import checked_centers, count_runs
 from distclust.cluster.inputs import Input, is_in_memory
-from distclust.cluster.kmeans import SEEDINGS
 from distclust.cluster.minibatch_loop import MiniBatchState, Pool, iterate, take_step
-from distclust.cluster.seeding import FEW_ROWS, distinct_rows, gather_rows
+from distclust.cluster.seeding import FEW_ROWS, SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
 from distclust.data.blocks import Source
 from distclust.engine.protocol import Backend

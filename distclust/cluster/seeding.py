@@ -1,9 +1,6 @@
 """Initial centers: k-means|| and greedy k-means++, the same on any sharding.
 
-Every drawing is keyed by (seed, stage, global row id). Sampling proportional to
-``w * squared distance`` is a race: row i runs for ``-log(u_i) / (w_i * d_i**2)`` and
-the first to arrive win, which is sampling without replacement (P. S. Efraimidis and
-P. G. Spirakis, 2006) and needs no total.
+Rows are drawn in proportion to ``w * squared distance`` (`distclust.cluster.drawing`).
 
 Sources: D. Arthur and S. Vassilvitskii, "k-means++", 2007 (greedy trials as in their
 remark, and in scikit-learn); B. Bahmani et al., "Scalable k-means++", 2012.
@@ -11,6 +8,7 @@ remark, and in scikit-learn); B. Bahmani et al., "Scalable k-means++", 2012.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,25 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.backends.local import LocalBackend
+from distclust.cluster.drawing import (
+    Drawn,
+    distinct_rows,
+    first_row,
+    gather_rows,
+    merge_drawn,
+    race,
+    random_rows,
+    row_uniforms,
+    row_weights,
+    sums_by,
+    take_rows,
+)
 from distclust.cluster.lloyd import lloyd
 from distclust.cluster.statistics import DataStats, describe
-from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.shards import Session, Shards
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_sum, exact_value
-from distclust.kernels.keyed import keyed_uniform
 from distclust.kernels.scaling import Frame
 
-__all__ = [
-    "FEW_ROWS",
-    "distinct_rows",
-    "gather_rows",
-    "kmeans_parallel",
-    "kmeans_plusplus",
-    "random_rows",
-]
+__all__ = ["FEW_ROWS", "SEEDINGS", "kmeans_parallel", "kmeans_plusplus"]
 
 ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
@@ -46,25 +48,6 @@ CANDIDATE_ITERATIONS = 10
 Rows = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-
-
-class Drawn(NamedTuple):
-    """Rows that won a drawing, first to arrive first, ties by lowest row id."""
-
-    arrival: F64  # (m,)
-    row_id: I64  # (m,)
-    rows: Rows  # (m, d)
-    weights: F64  # (m,)
-
-    def first(self, count: int | None) -> Drawn:
-        """Return the first `count`, all of them when None."""
-        order = np.lexsort((self.row_id, self.arrival))[:count]
-        return Drawn(self.arrival[order], self.row_id[order], self.rows[order], self.weights[order])
-
-
-def merge_drawn(count: int | None, a: Drawn, b: Drawn) -> Drawn:
-    """Return the first `count` of both."""
-    return Drawn(*map(np.concatenate, zip(a, b, strict=True))).first(count)
 
 
 class Chosen(NamedTuple):
@@ -100,7 +83,7 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     """
     if data.n_rows <= max(FEW_ROWS, 2 * ROUNDS * OVERSAMPLING * k):
         return _plusplus_of_all(shards, k, data, seed)
-    chosen = Chosen(f"seed-{seed}", (_first_row(shards, seed).rows,))
+    chosen = Chosen(f"seed-{seed}", (first_row(shards, seed).rows,))
     for stage in range(1, ROUNDS + 1):
         sent = shards.session.broadcast(chosen)
         potential: int = shards.reduce(partition_potential, int.__add__, sent, data.frame)
@@ -136,25 +119,6 @@ def _plusplus_of_all(shards: Shards, k: int, data: DataStats, seed: int) -> Rows
     return _best_of_candidates(rows.rows, rows.weights, k, data, seed, iterate=False)
 
 
-def gather_rows(shards: Shards) -> Drawn:
-    """Bring all rows and their weights to this process, in row order."""
-    gathered: Drawn = shards.reduce(all_rows, partial(merge_drawn, None))
-    return gathered
-
-
-def distinct_rows(rows: Rows, weights: F64) -> ArraySource:
-    """Merge equal rows, adding their weights exactly, and sort them; drop those of weight zero.
-
-    What is made of these depends neither on the order of the rows nor on whether a row
-    is repeated or weighs more.
-    """
-    distinct, which = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)
-    totals = np.array([exact_value(total) for total in _sum_by(which, weights, len(distinct))])
-    if totals.any():
-        distinct, totals = distinct[totals > 0], totals[totals > 0]
-    return ArraySource(np.ascontiguousarray(distinct), totals)
-
-
 def _best_of_candidates(
     rows: Rows, weights: F64, k: int, data: DataStats, seed: int, *, iterate: bool
 ) -> Rows:
@@ -173,7 +137,7 @@ def _best_of_candidates(
 
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     trials = 2 + int(np.log(k))
-    chosen = Chosen(f"seed-{seed}-greedy", (_first_row(shards, seed).rows,))
+    chosen = Chosen(f"seed-{seed}-greedy", (first_row(shards, seed).rows,))
     for stage in range(1, k):
         sent = shards.session.broadcast(chosen)
         drawn: Drawn = shards.reduce(
@@ -189,18 +153,11 @@ def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     return chosen.rows
 
 
-def random_rows(shards: Shards, k: int, seed: int) -> Rows:
-    """Choose k rows at random, in proportion to their weights."""
-    drawn: Drawn = shards.reduce(draw_rows, partial(merge_drawn, k), seed, 0, k)
-    if len(drawn.rows) < k:
-        more: Drawn = shards.reduce(draw_unweighted, partial(merge_drawn, k), seed, k)
-        return np.concatenate([drawn.rows, more.rows])[:k]
-    return drawn.rows
-
-
-def _first_row(shards: Shards, seed: int) -> Drawn:
-    drawn: Drawn = shards.reduce(draw_rows, partial(merge_drawn, 1), seed, 0, 1)
-    return drawn
+SEEDINGS: dict[str, Callable[[Shards, int, DataStats, int], Rows]] = {
+    "k-means||": kmeans_parallel,
+    "k-means++": kmeans_plusplus,
+    "random": lambda shards, k, _, seed: random_rows(shards, k, seed),
+}
 
 
 def _add_lists(a: list[int], b: list[int]) -> list[int]:
@@ -253,67 +210,20 @@ def _take_nearer(
     map_tiles(of_share, partition.shares(n_threads()))
 
 
-def _weights(partition: Partition) -> F64:
-    parts = [np.ones(b.n_rows) if b.weights is None else b.weights for b in partition.blocks]
-    return np.concatenate(parts)
-
-
 def _costs(partition: Partition, chosen: Chosen, frame: Frame) -> F64:
-    return _weights(partition) * _nearest(partition, chosen, frame).sq_dist
-
-
-def _uniform(partition: Partition, seed: int, stage: int) -> F64:
-    parts = [keyed_uniform(seed, stage, b.row_start, b.n_rows) for b in partition.blocks]
-    return np.concatenate(parts)
-
-
-def _take(partition: Partition, positions: I64, arrival: F64) -> Drawn:
-    """Copy the rows at the given positions out of the partition."""
-    rows, ids, weights = [], [], []
-    for block, where in partition.shares(1)[0]:
-        inside = positions[(positions >= where.start) & (positions < where.stop)] - where.start
-        rows.append(block.X[inside])
-        ids.append(block.row_start + inside)
-        weights.append(np.ones(len(inside)) if block.weights is None else block.weights[inside])
-    return Drawn(arrival, np.concatenate(ids), np.concatenate(rows), np.concatenate(weights))
-
-
-def _race(partition: Partition, speed: F64, seed: int, stage: int, count: int) -> Drawn:
-    runners = np.flatnonzero(speed > 0)
-    arrival = -np.log(_uniform(partition, seed, stage)[runners]) / speed[runners]
-    if len(runners) > count:
-        last = np.partition(arrival, count - 1)[count - 1]
-        early = arrival <= last
-        runners, arrival = runners[early], arrival[early]
-    return _take(partition, runners, arrival).first(count)
-
-
-def all_rows(partition: Partition) -> Drawn:
-    """Return every row, in order of row id."""
-    positions = np.arange(partition.n_rows)
-    return _take(partition, positions, np.zeros(partition.n_rows))
-
-
-def draw_rows(partition: Partition, seed: int, stage: int, count: int) -> Drawn:
-    """Draw rows in proportion to their weights."""
-    return _race(partition, _weights(partition), seed, stage, count)
-
-
-def draw_unweighted(partition: Partition, seed: int, count: int) -> Drawn:
-    """Draw among the rows of weight zero, when the others are too few."""
-    return _race(partition, (_weights(partition) == 0).astype(np.float64), seed, 0, count)
+    return row_weights(partition) * _nearest(partition, chosen, frame).sq_dist
 
 
 def draw_trials(
     partition: Partition, chosen: Chosen, frame: Frame, seed: int, stage: int, count: int
 ) -> Drawn:
     """Draw rows in proportion to their cost."""
-    return _race(partition, _costs(partition, chosen, frame), seed, stage, count)
+    return race(partition, _costs(partition, chosen, frame), seed, stage, count)
 
 
 def trial_potentials(partition: Partition, chosen: Chosen, frame: Frame, trials: Rows) -> list[int]:
     """Sum the costs that would remain with each trial row as the next center, exactly."""
-    nearest, weights = _nearest(partition, chosen, frame).sq_dist, _weights(partition)
+    nearest, weights = _nearest(partition, chosen, frame).sq_dist, row_weights(partition)
     exact = trials.astype(np.float64)
     totals = [0] * len(trials)
     for block, where in partition.shares(1)[0]:
@@ -332,20 +242,13 @@ def draw_candidates(
     partition: Partition, chosen: Chosen, frame: Frame, seed: int, stage: int, wanted: float
 ) -> Drawn:
     """Draw each row by itself, with probability ``wanted * cost``."""
-    taken = _uniform(partition, seed, stage) < wanted * _costs(partition, chosen, frame)
+    taken = row_uniforms(partition, seed, stage) < wanted * _costs(partition, chosen, frame)
     positions = np.flatnonzero(taken)
-    return _take(partition, positions, np.zeros(len(positions)))
+    return take_rows(partition, positions, np.zeros(len(positions)))
 
 
 def candidate_weights(partition: Partition, chosen: Chosen, frame: Frame) -> list[int]:
     """Sum the weights of the rows nearest to each candidate, exactly."""
-    labels, weights = _nearest(partition, chosen, frame).labels, _weights(partition)
+    labels, weights = _nearest(partition, chosen, frame).labels, row_weights(partition)
     partition.cache.pop(chosen.run, None)  # its last use
-    return _sum_by(labels, weights, len(chosen.rows))
-
-
-def _sum_by(labels: npt.NDArray[Any], weights: F64, k: int) -> list[int]:
-    """Sum the weights of each label, exactly."""
-    order = np.argsort(labels, kind="stable")
-    groups = np.split(weights[order], np.searchsorted(labels[order], range(1, k)))
-    return [exact_sum(np.ascontiguousarray(group)) for group in groups]
+    return sums_by(labels, weights, len(chosen.rows))

@@ -110,9 +110,9 @@ class CentersSpec(Strict):
     name: str
     n_clusters: int = Field(default=8, ge=1, le=MAX_CLUSTERS)
     init: (
-        Literal["k-means||", "k-means++", "random"]
+        Literal["sampled", "k-means||", "k-means++", "random"]
         | Annotated[list[Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
-    ) = "k-means||"
+    ) = "sampled"
     n_init: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
     random_state: int | None = Field(default=0, ge=0, lt=2**32)
 

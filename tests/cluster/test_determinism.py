@@ -27,11 +27,11 @@ from tests.cluster.helpers import (
 from tests.faults.scripted import Fault, ScriptedBackend
 
 PARAMS: dict[str, Any] = {"n_clusters": 6, "random_state": 3, "max_iter": 12}
-N_MANY = 9000  # more rows than are all candidates: k-means|| samples
+N_MANY = 9000  # more rows than are all candidates
 
 
 @cache
-def expected(dtype: str, weighted: bool, n: int = 3000, init: str = "k-means||") -> str:
+def expected(dtype: str, weighted: bool, n: int = 3000, init: str = "sampled") -> str:
     """The digest of one partition on one thread."""
     with LocalBackend(workers=1) as backend:
         model = KMeans(init=init, backend=backend, n_partitions=1, **PARAMS)
@@ -54,7 +54,7 @@ def test_local_fit(n_partitions: int, threads: int, dtype: str, weighted: bool) 
     assert digest(model) == expected(dtype, weighted)
 
 
-@pytest.mark.parametrize("init", ["k-means||", "k-means++", "random"])
+@pytest.mark.parametrize("init", ["sampled", "k-means||", "k-means++", "random"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("n_partitions", [2, 7, 64])
 def test_seeding_of_many_rows(n_partitions: int, weighted: bool, init: str) -> None:

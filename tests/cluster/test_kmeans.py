@@ -83,7 +83,7 @@ def test_each_seeding_gives_distinct_rows_of_the_data(init: str, n: int) -> None
     assert not np.array_equal(model.cluster_centers_, again.cluster_centers_)
 
 
-@pytest.mark.parametrize("init", ["k-means||", "k-means++"])
+@pytest.mark.parametrize("init", ["sampled", "k-means||", "k-means++"])
 def test_well_separated_groups_are_each_given_a_center(init: str) -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 1000)

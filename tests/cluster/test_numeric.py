@@ -19,7 +19,7 @@ POWERS = [660, -560]  # about 1e199 and 1e-169
 
 
 @pytest.mark.parametrize("power", POWERS)
-@pytest.mark.parametrize("init", ["k-means||", "k-means++", "random", "array"])
+@pytest.mark.parametrize("init", ["sampled", "k-means||", "k-means++", "random", "array"])
 @pytest.mark.parametrize("n", [600, 9000])
 def test_scaling_rows_by_a_power_of_two_scales_the_fit(power: int, init: str, n: int) -> None:
     """No digit changes: labels are equal, and centers equal but for the power."""
