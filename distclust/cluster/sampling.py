@@ -11,13 +11,11 @@ id), so the sample is the same on any sharding.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from distclust.backends.local import LocalBackend
 from distclust.cluster.drawing import (
     Drawn,
     gather_drawn,
@@ -25,8 +23,8 @@ from distclust.cluster.drawing import (
     row_weights,
     take_rows,
 )
-from distclust.cluster.lloyd import lloyd
-from distclust.cluster.seeding import FEW_ROWS, kmeans_parallel
+from distclust.cluster.lloyd import LloydResult, lloyd
+from distclust.cluster.seeding import FEW_ROWS, kmeans_parallel, local_backend
 from distclust.cluster.statistics import DataStats, describe
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
@@ -41,6 +39,7 @@ __all__ = ["sampled_start"]
 ROWS_PER_CLUSTER = 256
 FEWEST_ROWS_PER_CLUSTER = 32  # a smaller sample says too little
 LARGEST_SHARE = 4  # of all rows, no more than one in so many
+MOST_RUNS = 4  # on a sample; all together over fewer rows an iteration than there are
 LARGEST_SAMPLE = 256 << 20  # bytes: it is brought to this process
 SAMPLE_STAGE = 1 << 32  # of the keys; no other drawing gets there
 MAX_ITER, TOL = 300, 1e-4  # scikit-learn's defaults
@@ -90,13 +89,19 @@ def _sample(shards: Shards, data: DataStats, seed: int, wanted: int) -> ArraySou
 
 
 def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backend: Backend) -> Rows:
-    """Cluster the sample in this process, with as many threads as the backend has, if it can."""
-    threads = min(backend.slots * backend.threads_per_worker, len(os.sched_getaffinity(0)))
-    with LocalBackend(workers=threads) as here:
-        shards = Session(here).shard(sample, threads)
+    """Cluster the sample in this process, as often as is cheap, and return the best centers."""
+    n_runs = max(1, min(MOST_RUNS, data.n_rows // (LARGEST_SHARE * sample.n_rows)))
+    with local_backend(backend, sample.n_rows) as here:
+        shards = Session(here).shard(sample, here.slots)
         about = describe(shards, data.dtype, weighted=True, metric=data.metric)
-        start = data.metric.start(kmeans_parallel(shards, k, about, seed))
-        return lloyd(shards, start, about, max_iter=MAX_ITER, tol=TOL).centers
+
+        def run(number: int) -> LloydResult:
+            key = seed + (number << 32)  # seeds of fits are below 2**32
+            start = data.metric.start(kmeans_parallel(shards, k, about, key))
+            return lloyd(shards, start, about, max_iter=MAX_ITER, tol=TOL)
+
+        best = min(map(run, range(n_runs)), key=lambda result: result.inertia_history[-1])
+        return best.centers
 
 
 def draw_sample(

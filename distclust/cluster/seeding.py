@@ -8,8 +8,9 @@ remark, and in scikit-learn); B. Bahmani et al., "Scalable k-means++", 2012.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,18 +33,22 @@ from distclust.cluster.drawing import (
 from distclust.cluster.lloyd import lloyd
 from distclust.cluster.statistics import DataStats, describe
 from distclust.data.blocks import Partition, Share
+from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
-from distclust.kernels.exact_sum import exact_sum, exact_value
+from distclust.kernels.exact_sum import exact_exponent, exact_sum, exact_value
+from distclust.kernels.potential import remaining_potentials
 from distclust.kernels.scaling import Frame
 
-__all__ = ["FEW_ROWS", "SEEDINGS", "kmeans_parallel", "kmeans_plusplus"]
+__all__ = ["FEW_ROWS", "SEEDINGS", "kmeans_parallel", "kmeans_plusplus", "local_backend"]
 
 ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
 FEW_ROWS = 8192  # so few rows are all candidates
 CANDIDATE_ITERATIONS = 10
+ROWS_PER_THREAD = 2048  # fewer are not worth a thread
+_POTENTIAL_BITS = 50  # a sum of rounded costs stays below 2**51
 
 Rows = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
@@ -100,7 +105,7 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     sent = shards.session.broadcast(chosen)
     weights: list[int] = shards.reduce(candidate_weights, _add_lists, sent, data.frame)
     exact = np.array([exact_value(weight) for weight in weights])
-    return _best_of_candidates(chosen.rows, exact, k, data, seed, iterate=True)
+    return _best_of_candidates(shards, chosen.rows, exact, k, data, seed, iterate=True)
 
 
 def kmeans_plusplus(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
@@ -116,18 +121,18 @@ def kmeans_plusplus(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
 
 def _plusplus_of_all(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     rows = gather_rows(shards)
-    return _best_of_candidates(rows.rows, rows.weights, k, data, seed, iterate=False)
+    return _best_of_candidates(shards, rows.rows, rows.weights, k, data, seed, iterate=False)
 
 
 def _best_of_candidates(
-    rows: Rows, weights: F64, k: int, data: DataStats, seed: int, *, iterate: bool
+    shards: Shards, rows: Rows, weights: F64, k: int, data: DataStats, seed: int, *, iterate: bool
 ) -> Rows:
     """Run k-means++, and where asked a few Lloyd steps, on weighted candidates in this process."""
     candidates = distinct_rows(rows, weights)
     if candidates.n_rows <= k:
         return np.resize(candidates.X, (k, candidates.n_features))
-    with LocalBackend(workers=1) as backend:
-        shards = Session(backend).shard(candidates, 1)
+    with local_backend(shards.session.backend, candidates.n_rows) as here:
+        shards = Session(here).shard(candidates, here.slots)
         centers = _greedy(shards, k, data, seed)
         if not iterate:
             return centers
@@ -135,21 +140,27 @@ def _best_of_candidates(
         return lloyd(shards, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 
+def local_backend(backend: Backend, n_rows: int) -> LocalBackend:
+    """Return threads of this process: as `backend` has, if there are cores, and rows to share."""
+    cores = len(os.sched_getaffinity(0))
+    threads = min(backend.slots * backend.threads_per_worker, cores, n_rows // ROWS_PER_THREAD)
+    return LocalBackend(workers=max(1, threads))
+
+
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
-    trials = 2 + int(np.log(k))
+    count = 2 + int(np.log(k))
     chosen = Chosen(f"seed-{seed}-greedy", (first_row(shards, seed).rows,))
     for stage in range(1, k):
         sent = shards.session.broadcast(chosen)
-        drawn: Drawn = shards.reduce(
-            draw_trials, partial(merge_drawn, trials), sent, data.frame, seed, stage, trials
+        trials: Trials = shards.reduce(
+            draw_trials, partial(merge_trials, count), sent, data.frame, seed, stage, count
         )
-        if len(drawn.rows) == 0:  # every row is a center already
+        rows = trials.drawn.rows
+        if len(rows) == 0:  # every row is a center already
             return np.resize(chosen.rows, (k, chosen.rows.shape[1]))
-        potentials: list[int] = shards.reduce(
-            trial_potentials, _add_lists, sent, data.frame, drawn.rows
-        )
-        best = potentials.index(min(potentials))
-        chosen = chosen.plus(drawn.rows[best : best + 1])
+        left: I64 = shards.reduce(trial_potentials, np.add, sent, data.frame, rows, trials.grid)
+        best = int(left.argmin())
+        chosen = chosen.plus(rows[best : best + 1])
     return chosen.rows
 
 
@@ -214,23 +225,46 @@ def _costs(partition: Partition, chosen: Chosen, frame: Frame) -> F64:
     return row_weights(partition) * _nearest(partition, chosen, frame).sq_dist
 
 
+class Trials(NamedTuple):
+    """Rows that might be the next center."""
+
+    drawn: Drawn
+    potential: int  # the exact sum of all costs (see `exact_sum`)
+
+    @property
+    def grid(self) -> float:
+        """The power of two for `remaining_potentials`."""
+        return 2.0 ** min(_POTENTIAL_BITS - exact_exponent(self.potential), 1000)
+
+
+def merge_trials(count: int, a: Trials, b: Trials) -> Trials:
+    """Return the first `count` of both, and the sum of both potentials."""
+    return Trials(merge_drawn(count, a.drawn, b.drawn), a.potential + b.potential)
+
+
 def draw_trials(
     partition: Partition, chosen: Chosen, frame: Frame, seed: int, stage: int, count: int
-) -> Drawn:
+) -> Trials:
     """Draw rows in proportion to their cost."""
-    return race(partition, _costs(partition, chosen, frame), seed, stage, count)
+    costs = _costs(partition, chosen, frame)
+    return Trials(race(partition, costs, seed, stage, count), exact_sum(costs))
 
 
-def trial_potentials(partition: Partition, chosen: Chosen, frame: Frame, trials: Rows) -> list[int]:
-    """Sum the costs that would remain with each trial row as the next center, exactly."""
+def trial_potentials(
+    partition: Partition, chosen: Chosen, frame: Frame, trials: Rows, grid: float
+) -> I64:
+    """Sum the costs that would remain with each trial row as the next center, rounded."""
     nearest, weights = _nearest(partition, chosen, frame).sq_dist, row_weights(partition)
     exact = trials.astype(np.float64)
-    totals = [0] * len(trials)
-    for block, where in partition.shares(1)[0]:
-        remaining = np.minimum(sq_distances(block.X, exact, frame.scale).T, nearest[where])
-        parts = [exact_sum(cost) for cost in remaining * weights[where]]
-        totals = _add_lists(totals, parts)
-    return totals
+
+    def of_share(share: Share) -> I64:
+        parts = [
+            remaining_potentials(block.X, exact, frame.scale, nearest[rows], weights[rows], grid)
+            for block, rows in share
+        ]
+        return reduce(np.add, parts)
+
+    return reduce(np.add, map_tiles(of_share, partition.shares(n_threads())))
 
 
 def partition_potential(partition: Partition, chosen: Chosen, frame: Frame) -> int:

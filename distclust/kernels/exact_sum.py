@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["exact_sum", "exact_value"]
+__all__ = ["exact_exponent", "exact_sum", "exact_value"]
 
 _DIGITS = 67  # 32-bit digits that span every double, and two for carries
 _SMALLEST = 1074  # doubles are multiples of 2**-1074
@@ -46,6 +46,11 @@ def exact_value(total: int) -> float:
         return total / (1 << _SMALLEST)
     except OverflowError:
         return float("inf") if total > 0 else float("-inf")
+
+
+def exact_exponent(total: int) -> int:
+    """Return the least e such that a sum of terms of one sign is below ``2**e``."""
+    return total.bit_length() - _SMALLEST
 
 
 @numba.njit(nogil=True, cache=True)

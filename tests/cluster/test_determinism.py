@@ -79,17 +79,21 @@ def test_fitting_twice_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-@pytest.mark.parametrize("n", [3000, N_MANY])
-def test_losses_anywhere_in_a_fit(fault: Fault, n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "init", "calls"),
+    [(3000, "sampled", 8), (N_MANY, "sampled", 6), (N_MANY, "k-means||", 8)],
+    ids=["few rows", "sampled", "k-means||"],
+)
+def test_losses_anywhere_in_a_fit(fault: Fault, n: int, init: str, calls: int) -> None:
     """Each partition is lost at another moment: in statistics, seeding, iterations, labelling."""
-    moments = {partition: 1 + partition for partition in range(8)}
+    moments = {partition: 1 + partition for partition in range(calls)}
     script = {moment: fault for moment in moments.items()}
     with ScriptedBackend(LocalBackend(workers=2), script) as backend:
-        model = KMeans(backend=backend, n_partitions=12, **PARAMS)
+        model = KMeans(init=init, backend=backend, n_partitions=12, **PARAMS)
         model.fit(blobs(n), sample_weight=row_weights(n))
         if fault is not Fault.DUPLICATE:
             assert Counter(backend.places) == {i: 2 if i in moments else 1 for i in range(12)}
-    assert digest(model) == expected("float64", True, n)
+    assert digest(model) == expected("float64", True, n, init)
 
 
 # Real clusters ----------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_the_documented_job_file_is_read_whole(tmp_path: Path) -> None:
     assert job.algorithm.model_dump() == {
         "name": "kmeans",
         "n_clusters": 16,
-        "init": "k-means||",
+        "init": "sampled",
         "n_init": "auto",
         "max_iter": 300,
         "tol": 1e-4,
