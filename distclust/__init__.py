@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distclust.backends import connect
+from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.cluster.registry import load
@@ -20,6 +21,7 @@ from distclust.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "HDBSCAN",
     "ClusterError",
     "ConfigError",
     "DataError",

@@ -50,6 +50,7 @@ def run_python(*args: str) -> str:
 
 def test_exported_names_are_pinned() -> None:
     assert distclust.__all__ == [
+        "HDBSCAN",
         "ClusterError",
         "ConfigError",
         "DataError",

@@ -28,8 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from distclust.backends import resolve
-from distclust.cluster.inputs import Input, is_in_memory, open_input
+from distclust.cluster.inputs import Input, is_in_memory, open_input, opened
 from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.cluster.scorer import CenterScorer
 from distclust.cluster.steps import (
@@ -99,7 +98,7 @@ class CenterEstimator(
         ValueError
             Wrong parameters or data; `distclust.DataError` says where the data is wrong.
         """
-        with self._input(X, sample_weight, self.backend, reset=True) as (backend, rows):
+        with opened(self, X, sample_weight, self.backend, reset=True) as (backend, rows):
             session = Session(backend, listeners=self._listeners())
             return self._fit(session, rows, keep_labels=True)
 
@@ -263,23 +262,12 @@ class CenterEstimator(
         return tags
 
     @contextmanager
-    def _input(
-        self, X: Any, sample_weight: Any, wanted: str | Backend, *, reset: bool
-    ) -> Iterator[tuple[Backend, Input]]:
-        backend, owned = resolve(wanted, X)
-        try:
-            yield backend, open_input(self, X, sample_weight, backend, reset=reset)
-        finally:
-            if owned:
-                backend.close()
-
-    @contextmanager
     def _fitted_input(self, X: Any, sample_weight: Any = None) -> Iterator[tuple[Backend, Input]]:
         check_is_fitted(self)
         at_home = isinstance(self.backend, str) and is_in_memory(X)
         wanted = "local" if at_home else self.backend
-        with self._input(X, sample_weight, wanted, reset=False) as opened:
-            yield opened
+        with opened(self, X, sample_weight, wanted, reset=False) as backend_and_rows:
+            yield backend_and_rows
 
     def _shard(self, session: Session, source: Source) -> Shards:
         source = self._metric.source(source)

@@ -12,7 +12,8 @@ Ray Dataset                                       Ray Dataset with a ``label`` c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from distclust.backends import home_of
+from distclust.backends import home_of, resolve
 from distclust.data.arrays import ArraySource, as_table_array
 from distclust.data.blocks import Source
 from distclust.data.collections import CollectionSource
@@ -33,7 +34,7 @@ from distclust.data.parquet import ParquetSource
 from distclust.engine.protocol import Backend, Future
 from distclust.errors import ConfigError, DataError
 
-__all__ = ["LABELS_IN_MEMORY", "Input", "is_in_memory", "open_input"]
+__all__ = ["LABELS_IN_MEMORY", "Input", "is_in_memory", "open_input", "opened"]
 
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
@@ -73,8 +74,36 @@ def is_in_memory(X: Any) -> bool:
     return home_of(X) == "memory" and not _is_source(X)
 
 
+@contextmanager
+def opened(
+    estimator: BaseEstimator,
+    X: Any,
+    sample_weight: Any,
+    wanted: str | Backend,
+    *,
+    reset: bool,
+    finite: bool = True,
+) -> Iterator[tuple[Backend, Input]]:
+    """Open X on the backend that `wanted` means, which is closed afterwards if made here."""
+    backend, owned = resolve(wanted, X)
+    try:
+        yield (
+            backend,
+            open_input(estimator, X, sample_weight, backend, reset=reset, finite=finite),
+        )
+    finally:
+        if owned:
+            backend.close()
+
+
 def open_input(
-    estimator: BaseEstimator, X: Any, sample_weight: Any, backend: Backend, *, reset: bool
+    estimator: BaseEstimator,
+    X: Any,
+    sample_weight: Any,
+    backend: Backend,
+    *,
+    reset: bool,
+    finite: bool = True,
 ) -> Input:
     """Turn X into a source of float32 or float64 rows, validated as scikit-learn does.
 
@@ -90,9 +119,12 @@ def open_input(
         Where a collection of a cluster has to live.
     reset : bool
         True when fitting.
+    finite : bool
+        Whether to refuse NaN and infinity in arrays and frames; files and collections
+        never have them.
     """
     if is_in_memory(X):
-        array = _array_source(estimator, X, sample_weight, reset=reset)
+        array = _array_source(estimator, X, sample_weight, reset=reset, finite=finite)
         return Input(source=array, in_memory=array.X)
     if home_of(X) in ("dask", "ray"):
         rows = _collection_input(X, sample_weight, backend)
@@ -105,11 +137,11 @@ def open_input(
 
 
 def _array_source(
-    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool
+    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool, finite: bool
 ) -> ArraySource:
     if isinstance(X, pa.Table | pa.RecordBatch):  # scikit-learn would not see the names
         X, names = as_table_array(X)
-        X = check_array(X, dtype=[np.float64, np.float32], order="C")
+        X = check_array(X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=finite)
         _check_features(estimator, X.shape[1], names, reset=reset)
     else:
         _check_integers(X)
@@ -121,6 +153,7 @@ def _array_source(
             order="C",
             accept_sparse="csr",
             accept_large_sparse=False,
+            ensure_all_finite=finite,
         )
     if isinstance(sample_weight, str):
         raise ConfigError(

@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.drawing import distinct_rows, gather_rows
 from distclust.cluster.initial import checked_centers, count_runs
-from distclust.cluster.inputs import Input, is_in_memory
+from distclust.cluster.inputs import Input, is_in_memory, opened
 from distclust.cluster.minibatch_loop import MiniBatchState, Pool, iterate, take_step
 from distclust.cluster.seeding import FEW_ROWS, SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
@@ -192,7 +192,7 @@ or callable, default="k-means||"
         first = not hasattr(self, "cluster_centers_")
         if not hasattr(self, "_random_state"):
             self._random_state = check_random_state(self.random_state)
-        with self._input(X, sample_weight, "local", reset=first) as (backend, rows):
+        with opened(self, X, sample_weight, "local", reset=first) as (backend, rows):
             shards = self._shard(Session(backend), rows.source)
             pool = Pool(shards, rows.source, batch_size=None)
             if first:

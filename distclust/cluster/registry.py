@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.errors import ModelError
@@ -12,7 +13,7 @@ from distclust.model import read_model
 
 __all__ = ["load"]
 
-KINDS: dict[str, Any] = {"KMeans": KMeans, "MiniBatchKMeans": MiniBatchKMeans}
+KINDS: dict[str, Any] = {"HDBSCAN": HDBSCAN, "KMeans": KMeans, "MiniBatchKMeans": MiniBatchKMeans}
 
 
 def load(path: str | os.PathLike[str]) -> Any:

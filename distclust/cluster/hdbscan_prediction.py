@@ -1,0 +1,88 @@
+"""New rows in a fitted HDBSCAN: their labels, and how strongly they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from distclust.cluster.hdbscan_results import HierarchyResults
+from distclust.cluster.inputs import Input, is_in_memory, opened
+from distclust.cluster.prediction import (
+    Predicted,
+    Predictor,
+    block_predictions,
+    predict_rows,
+)
+from distclust.engine.protocol import Backend
+from distclust.engine.shards import Session
+from distclust.errors import ConfigError
+
+__all__ = ["HierarchyPrediction"]
+
+
+class HierarchyPrediction(HierarchyResults):
+    """Prediction from a fitted hierarchy."""
+
+    backend: str | Backend
+    n_partitions: int | None
+
+    def predict(self, X: Any) -> Any:
+        """Return the labels of new rows in the fitted hierarchy, in the form X came in.
+
+        The hierarchy stays as it is: a new row joins the fitted row that it reaches most
+        densely, as by `hdbscan.approximate_predict`.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame, path, or collection
+        """
+        with self._fitted_input(X) as (backend, rows):
+            session = Session(backend)
+            shards = session.shard(rows.source, self.n_partitions)
+            predictor = session.broadcast(self._predictor())
+            if rows.assemble is not None:
+                return rows.assemble(shards.futures(block_predictions, predictor))
+            found = shards.map(predict_rows, predictor)
+            return rows.gather([(row, new.labels) for _, part in found for row, new in part])
+
+    def approximate_predict(self, X: Any) -> Predicted:
+        """Return labels and probabilities of new rows.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame or path
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int32
+        probabilities : ndarray of shape (n_samples,), float64
+        """
+        with self._fitted_input(X) as (backend, rows):
+            if rows.assemble is not None:
+                raise ConfigError(
+                    "approximate_predict takes arrays, frames and paths; predict labels collections"
+                )
+            session = Session(backend)
+            shards = session.shard(rows.source, self.n_partitions)
+            found = list(shards.map(predict_rows, session.broadcast(self._predictor())))
+            labels = [(row, new.labels) for _, part in found for row, new in part]
+            strengths = [(row, new.probabilities) for _, part in found for row, new in part]
+            return Predicted(rows.gather(labels), rows.gather(strengths))
+
+    @contextmanager
+    def _fitted_input(self, X: Any) -> Iterator[tuple[Backend, Input]]:
+        self._check_fitted()
+        at_home = isinstance(self.backend, str) and is_in_memory(X)
+        wanted = "local" if at_home else self.backend
+        with opened(self, X, None, wanted, reset=False, finite=False) as backend_and_rows:
+            yield backend_and_rows
+
+    def _predictor(self) -> Predictor:
+        """Return what labels new rows; it is kept, since it takes longer than a few labels."""
+        if "predictor" not in self._made:
+            self._made["predictor"] = Predictor(
+                self._fitted_rows(), self.metric, self.min_samples_, self._clustering
+            )
+        predictor: Predictor = self._made["predictor"]
+        return predictor
