@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,7 +83,11 @@ class HierarchyPrediction(HierarchyResults):
         """Return what labels new rows; it is kept, since it takes longer than a few labels."""
         if "predictor" not in self._made:
             self._made["predictor"] = Predictor(
-                self._fitted_rows(), self.metric, self.min_samples_, self._clustering
+                self._fitted_rows(),
+                self.metric,
+                self.min_samples_,
+                self._clustering,
+                threads=len(os.sched_getaffinity(0)),
             )
         predictor: Predictor = self._made["predictor"]
         return predictor

@@ -25,7 +25,7 @@ __all__ = ["Predicted", "Predictor", "block_predictions", "predict_rows"]
 F64 = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 
-ROWS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 18
 
 
 class Predicted(NamedTuple):
