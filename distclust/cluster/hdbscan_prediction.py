@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from distclust.cluster.hdbscan_results import HierarchyResults
 from distclust.cluster.inputs import Input, is_in_memory, opened
+from distclust.cluster.neighbor_index import NeighborIndex
 from distclust.cluster.prediction import (
     Predicted,
     Predictor,
@@ -18,6 +22,7 @@ from distclust.cluster.prediction import (
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session
 from distclust.errors import ConfigError
+from distclust.kernels.membership import memberships
 
 __all__ = ["HierarchyPrediction"]
 
@@ -70,6 +75,59 @@ class HierarchyPrediction(HierarchyResults):
             labels = [(row, new.labels) for _, part in found for row, new in part]
             strengths = [(row, new.probabilities) for _, part in found for row, new in part]
             return Predicted(rows.gather(labels), rows.gather(strengths))
+
+    def membership_vectors(self, X: Any, top_k: int | None = None) -> Any:
+        """Return how strongly new rows belong to each cluster.
+
+        By distance to the clusters' exemplars and by the density at which a row joins
+        them, as `hdbscan.membership_vector` does.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features) or frame
+        top_k : int, optional
+            Give only so many memberships a row, the strongest first.
+
+        Returns
+        -------
+        memberships : ndarray of shape (n_samples, n_clusters)
+            A row of it sums to the probability of being in some cluster. Zero for rows
+            that are not finite.
+        labels, memberships : ndarrays of shape (n_samples, min(top_k, n_clusters))
+            Instead, if `top_k` is given; of equal ones the lowest label first.
+        """
+        if not is_in_memory(X):
+            raise ConfigError("membership_vectors takes arrays and frames; map it over chunks")
+        if top_k is not None and top_k < 1:
+            raise ConfigError(f"top_k={top_k} should be at least 1")
+        with self._fitted_input(X) as (_, rows):
+            given = rows.in_memory
+            dense = given.toarray() if hasattr(given, "toarray") else given
+        found = self._memberships(dense)
+        if top_k is None:
+            return found
+        labels = np.argsort(-found, axis=1, kind="stable")[:, :top_k]
+        return labels, np.take_along_axis(found, labels, axis=1)
+
+    def _memberships(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        exemplars, tree = self.exemplars_, self._clustering.tree
+        found = np.zeros((len(X), len(exemplars)))
+        finite = np.flatnonzero(np.isfinite(X).all(axis=1))
+        if not exemplars or not len(finite):
+            return found
+        threads = len(os.sched_getaffinity(0))
+        joined = self._predictor().join(X[finite], threads)
+        distances = [
+            NeighborIndex(rows, self.metric).nearest(X[finite], 1, threads)[0] for rows in exemplars
+        ]
+        found[finite] = memberships(
+            tree,
+            self._clustering.flat.selected,
+            tree.row_cluster[joined.neighbor],
+            np.minimum(joined.density, tree.row_density[joined.neighbor]),
+            np.hstack(distances),
+        )
+        return found
 
     @contextmanager
     def _fitted_input(self, X: Any) -> Iterator[tuple[Backend, Input]]:

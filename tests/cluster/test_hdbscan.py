@@ -119,6 +119,29 @@ def test_fitted_rows_are_predicted_in_any_metric(X, metric):
     assert (model.predict(rows) == model.labels_)[clustered].mean() > 0.95
 
 
+def test_memberships_are_the_packages(X):
+    import hdbscan
+
+    new = np.random.default_rng(1).uniform(-12, 12, (300, 2))
+    model = HDBSCAN(min_cluster_size=20, min_samples=8, prediction_data=True).fit(X)
+    expected = hdbscan.membership_vector(model, new)
+    found = model.membership_vectors(new)
+    assert found.shape == (300, len(model.cluster_persistence_))
+    close = np.isclose(found, expected, atol=1e-4).all(axis=1)
+    assert close.mean() > 0.99  # the package rounds densities to float32
+    labels, strongest = model.membership_vectors(new, top_k=2)
+    np.testing.assert_array_equal(labels[:, 0], found.argmax(axis=1))
+    np.testing.assert_array_equal(strongest, -np.sort(-found, axis=1)[:, :2])
+
+
+def test_memberships_without_clusters_and_of_missing_rows(fitted):
+    alone = HDBSCAN(min_cluster_size=7).fit(TWO)
+    assert alone.membership_vectors(TWO).shape == (7, 0)
+    assert fitted.membership_vectors([[np.nan, 0.0]]).max() == 0
+    with pytest.raises(ConfigError, match="top_k=0"):
+        fitted.membership_vectors(TWO, top_k=0)
+
+
 def test_few_rows_are_predicted():
     model = HDBSCAN(min_cluster_size=3, min_samples=6).fit(TWO)
     assert model.predict(TWO[:1]).shape == (1,)
