@@ -21,9 +21,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.intrinsics import CENTERS
 from distclust.kernels.scaling import Frame
-from distclust.kernels.tile import TILE_ROWS, new_tile, packed_centers, score_tile
+from distclust.kernels.tile import TILE_ROWS, Panels, new_tile, score_tile
 
 __all__ = [
     "CenterTable",
@@ -44,8 +43,9 @@ class CenterTable(NamedTuple):
     """Centers prepared for `assign`."""
 
     exact: F64  # (k, d): the centers, unscaled
-    packed: npt.NDArray[Any]  # (groups, d, 8), the data's dtype: seen through the frame
-    half_norms: npt.NDArray[Any]  # (groups, 8), the data's dtype
+    seen: npt.NDArray[Any]  # (k, d), the data's dtype: centers seen through the frame
+    half_norms: npt.NDArray[Any]  # (k,), the data's dtype
+    panels: Panels  # both again, arranged
     offset: F64  # (d,)
     scale: float
     per_norm: float  # bound on the gap that rounding can hide is
@@ -66,10 +66,13 @@ def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
     # last part of each is the canonical distance's own error, halved like the score.
     spare = 2.02
     with np.errstate(over="ignore"):  # an infinite score leaves the decision to the exact kernel
-        product, half_norms = seen.astype(centers.dtype), (sq_norms / 2).astype(centers.dtype)
+        product = np.ascontiguousarray(seen.astype(centers.dtype))
+        half_norms = (sq_norms / 2).astype(centers.dtype)
     return CenterTable(
         exact,
-        *packed_centers(product, half_norms),
+        product,
+        half_norms,
+        Panels.of(product, half_norms),
         frame.offset,
         frame.scale,
         spare * (d + 6) * unit * reach,
@@ -176,21 +179,22 @@ def _decide(row, table, tile, limit):  # type: ignore[no-untyped-def]
     """Return the nearest of the centers whose score does not exceed limit, canonically."""
     best, label = np.inf, np.int32(0)
     x = (row - tile.offset) * tile.scale[0]
-    products = np.empty(CENTERS, dtype=x.dtype)
-    for group in range(table.packed.shape[0]):
-        packed, half_norms = table.packed[group], table.half_norms[group]
-        products[:] = 0
-        for j in range(x.shape[0]):
-            for c in range(CENTERS):
-                products[c] += x[j] * packed[j, c]
-        for c in range(min(CENTERS, table.exact.shape[0] - group * CENTERS)):
-            # "not >" also keeps every center where scores are not finite
-            if not half_norms[c] - products[c] > limit:
-                center = group * CENTERS + c
-                dist = _canonical(row, table.exact[center], table.scale)
-                if dist < best:
-                    best, label = dist, np.int32(center)
+    for c in range(table.exact.shape[0]):
+        # "not >" also keeps every center where scores are not finite
+        if not table.half_norms[c] - _product(x, table.seen[c]) > limit:
+            dist = _canonical(row, table.exact[c], table.scale)
+            if dist < best:
+                best, label = dist, np.int32(c)
     return label
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _product(x, center):  # type: ignore[no-untyped-def]
+    """Sum in whatever order is fastest: a score's bound holds for each."""
+    total = x.dtype.type(0)
+    for j in range(x.shape[0]):
+        total += x[j] * center[j]
+    return total
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -4,13 +4,15 @@ All of it is LLVM IR without a word of any instruction set, which each target lo
 its own shuffles and fused multiply-adds. Addresses are plain integers: callers keep them
 inside their arrays.
 
-`nearest_block` is the inner loop of K-Means: one vector of rows against eight centers at
-a time, whose scores never leave the registers (K. Goto and R. van de Geijn, "Anatomy of
+`nearest_block` is the inner loop of K-Means: one vector of rows against eight centers at a
+time, whose scores never leave the registers (K. Goto and R. van de Geijn, "Anatomy of
 high-performance matrix multiplication", 2008, without the part that stores the product).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -18,11 +20,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["CENTERS", "ROWS", "VECTOR_BYTES", "bits_of", "nearest_block", "transpose_block"]
+__all__ = ["ROWS", "VECTOR_BYTES", "WIDTHS", "bits_of", "nearest_block", "transpose_block"]
 
 VECTOR_BYTES = 64  # of a vector of rows: 16 of float32, 8 of float64
 ROWS = 8  # side of a transposed block
-CENTERS = 8  # whose sums are kept in registers together
+WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
 
 _FUSE = ("contract",)  # multiply-adds where the target has them
 
@@ -76,7 +78,7 @@ def nearest_block(
     n_features: Any,
     packed: Any,
     half_norms: Any,
-    groups: Any,
+    panels: Any,
     one: Any,
     out: Any,
 ) -> Any:
@@ -88,10 +90,11 @@ def nearest_block(
         IN: address of (n_features, lanes) values, `VECTOR_BYTES` a feature.
     n_features : int
     packed : int
-        IN: address of (groups, n_features, `CENTERS`) values of the centers.
+        IN: address of the centers, in panels of (n_features, width) values.
     half_norms : int
-        IN: address of (groups, `CENTERS`) values.
-    groups : int
+        IN: address of as many values as there are centers.
+    panels : tuple of int
+        How many there are of each of `WIDTHS`; wider ones come first.
     one : float32 or float64
         Its type is that of all values.
     out : tuple of 4 int
@@ -100,62 +103,90 @@ def nearest_block(
     """
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        seen_at, features, packed_at, half_at, n_groups, _one, outs = args
+        seen_at, features, packed_at, half_at, counts, _one, outs = args
         element = context.get_data_type(one)
-        size = context.get_abi_sizeof(element)
-        lanes = VECTOR_BYTES // size
-        vector, integers = ir.VectorType(element, lanes), ir.VectorType(ir.IntType(32), lanes)
-        zeros, infinity = ir.Constant(vector, None), ir.Constant(vector, [float("inf")] * lanes)
-
-        def variable(value: Any) -> Any:
-            place = cgutils.alloca_once(builder, value.type)
-            builder.store(value, place)
-            return place
-
-        def row_values(feature: Any) -> Any:
-            shift = builder.mul(feature, ir.Constant(feature.type, VECTOR_BYTES))
-            return _load(builder, builder.add(seen_at, shift), vector)
-
-        def add_product(place: Any, a: Any, b: Any) -> None:
-            product = builder.fmul(a, b, flags=_FUSE)
-            builder.store(builder.fadd(builder.load(place), product, flags=_FUSE), place)
-
-        least, second = variable(infinity), variable(infinity)
-        labels, sq_norms = variable(ir.Constant(integers, None)), variable(zeros)
-        with cgutils.for_range(builder, features) as loop:
-            x = row_values(loop.index)
-            add_product(sq_norms, x, x)
-        sums = [variable(zeros) for _ in range(CENTERS)]
-        with cgutils.for_range(builder, n_groups) as group:
-            first = builder.mul(group.index, ir.Constant(group.index.type, CENTERS))
-            panel = builder.mul(builder.mul(first, features), ir.Constant(first.type, size))
-            for place in sums:
-                builder.store(zeros, place)
-            with cgutils.for_range(builder, features) as feature:
-                x = row_values(feature.index)
-                shift = builder.mul(feature.index, ir.Constant(first.type, CENTERS * size))
-                at = builder.add(builder.add(packed_at, panel), shift)
-                for c, place in enumerate(sums):
-                    center = _load(builder, _plus(builder, at, c * size), element)
-                    add_product(place, x, _splat(builder, center, lanes))
-            norms_at = builder.add(half_at, builder.mul(first, ir.Constant(first.type, size)))
-            for c, place in enumerate(sums):
-                norm = _load(builder, _plus(builder, norms_at, c * size), element)
-                score = builder.fsub(_splat(builder, norm, lanes), builder.load(place))
-                index = builder.trunc(_plus(builder, first, c), ir.IntType(32))
-                _insert(builder, score, _splat(builder, index, lanes), (least, second, labels))
+        vector = ir.VectorType(element, VECTOR_BYTES // context.get_abi_sizeof(element))
+        indices = ir.VectorType(ir.IntType(32), vector.count)
+        infinity = ir.Constant(vector, [float("inf")] * vector.count)
+        least, second = _variable(builder, infinity), _variable(builder, infinity)
+        labels = _variable(builder, ir.Constant(indices, None))
+        sq_norms = _variable(builder, ir.Constant(vector, None))
+        rows = _Rows(builder, seen_at, features, vector)
+        with rows.each_feature() as (_, x):
+            _add_product(builder, sq_norms, x, x)
+        first = ir.Constant(features.type, 0)
+        for i, width in enumerate(WIDTHS):
+            count = builder.extract_value(counts, i)
+            with cgutils.for_range(builder, count) as panel:
+                center = builder.add(first, _times(builder, panel.index, width))
+                scores = _panel_scores(rows, packed_at, half_at, center, width)
+                for c, score in enumerate(scores):
+                    index = builder.trunc(_plus(builder, center, c), ir.IntType(32))
+                    _insert(
+                        builder, score, _splat(builder, index, vector.count), least, second, labels
+                    )
+            first = builder.add(first, _times(builder, count, width))
         for i, place in enumerate((least, second, sq_norms, labels)):
             _store(builder, builder.load(place), builder.extract_value(outs, i))
         return context.get_dummy_value()
 
-    signature = types.void(seen, n_features, packed, half_norms, groups, one, out)
-    return signature, emit
+    return types.void(seen, n_features, packed, half_norms, panels, one, out), emit
 
 
-def _insert(builder: Any, value: Any, index: Any, into: tuple[Any, Any, Any]) -> None:
+class _Rows:
+    """A vector of rows, transposed, at an address."""
+
+    def __init__(self, builder: Any, address: Any, n_features: Any, vector: Any) -> None:
+        self.builder, self.address = builder, address
+        self.n_features, self.vector = n_features, vector
+
+    @contextmanager
+    def each_feature(self) -> Iterator[tuple[Any, Any]]:
+        """Emit a loop over features: its index, and the rows' values."""
+        with cgutils.for_range(self.builder, self.n_features) as loop:
+            shift = _times(self.builder, loop.index, VECTOR_BYTES)
+            address = self.builder.add(self.address, shift)
+            yield loop.index, _load(self.builder, address, self.vector)
+
+
+def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width: int) -> list[Any]:
+    """Emit the scores of a panel of centers that begins with `center`."""
+    builder, vector = rows.builder, rows.vector
+    size = 4 if isinstance(vector.element, ir.FloatType) else 8
+    zero = ir.Constant(vector, None)
+    sums = [_variable(builder, zero) for _ in range(width)]
+    for place in sums:  # a variable lives outside the loop over panels
+        builder.store(zero, place)
+    at = builder.add(packed, _times(builder, builder.mul(center, rows.n_features), size))
+    with rows.each_feature() as (feature, x):
+        values = builder.add(at, _times(builder, feature, width * size))
+        for c, place in enumerate(sums):
+            value = _load(builder, _plus(builder, values, c * size), vector.element)
+            _add_product(builder, place, x, _splat(builder, value, vector.count))
+    norms = builder.add(half_norms, _times(builder, center, size))
+    scores = []
+    for c, place in enumerate(sums):
+        norm = _load(builder, _plus(builder, norms, c * size), vector.element)
+        scores.append(builder.fsub(_splat(builder, norm, vector.count), builder.load(place)))
+    return scores
+
+
+def _variable(builder: Any, value: Any) -> Any:
+    place = cgutils.alloca_once(builder, value.type)
+    builder.store(value, place)
+    return place
+
+
+def _add_product(builder: Any, place: Any, a: Any, b: Any) -> None:
+    product = builder.fmul(a, b, flags=_FUSE)
+    builder.store(builder.fadd(builder.load(place), product, flags=_FUSE), place)
+
+
+def _insert(
+    builder: Any, value: Any, index: Any, least_at: Any, second_at: Any, labels_at: Any
+) -> None:
     """Insert a vector of values into the two least of each lane."""
-    least_at, second_at, labels_at = into
-    least, second, labels = map(builder.load, into)
+    least, second, labels = map(builder.load, (least_at, second_at, labels_at))
     nearer = builder.fcmp_ordered("<", value, least)
     loser = builder.select(nearer, least, value)
     builder.store(builder.select(nearer, value, least), least_at)
@@ -190,6 +221,10 @@ def _store(builder: Any, value: Any, address: Any) -> None:
 
 def _plus(builder: Any, address: Any, count: int) -> Any:
     return builder.add(address, ir.Constant(address.type, count))
+
+
+def _times(builder: Any, value: Any, count: int) -> Any:
+    return builder.mul(value, ir.Constant(value.type, count))
 
 
 def _splat(builder: Any, value: Any, lanes: int) -> Any:

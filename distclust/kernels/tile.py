@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.intrinsics import (
-    CENTERS,
     ROWS,
     VECTOR_BYTES,
+    WIDTHS,
     nearest_block,
     transpose_block,
 )
 
-__all__ = ["TILE_ROWS", "Tile", "new_tile", "packed_centers", "score_tile"]
+__all__ = ["TILE_ROWS", "Panels", "Tile", "new_tile", "score_tile"]
 
 TILE_ROWS = 512  # a multiple of every vector's length
 
@@ -40,20 +40,28 @@ class Tile(NamedTuple):
     scale: npt.NDArray[Any]  # (1,)
 
 
-def packed_centers(
-    centers: npt.NDArray[Any], half_norms: npt.NDArray[Any]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return centers as (groups, d, CENTERS) and half norms as (groups, CENTERS).
+class Panels(NamedTuple):
+    """Centers as `score_tile` reads them: in panels of so many at a time, feature by feature."""
 
-    Centers that only fill the last group are infinitely far.
-    """
-    k, d = centers.shape
-    groups = -(-k // CENTERS)
-    rows = np.zeros((groups * CENTERS, d), dtype=centers.dtype)
-    norms = np.full(groups * CENTERS, np.inf, dtype=centers.dtype)
-    rows[:k], norms[:k] = centers, half_norms
-    packed = rows.reshape(groups, CENTERS, d).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed), norms.reshape(groups, CENTERS)
+    counts: tuple[int, ...]  # of panels of each of WIDTHS
+    values: npt.NDArray[Any]  # panels of (d, width), one after another
+    half_norms: npt.NDArray[Any]  # a center each
+
+    @classmethod
+    def of(cls, centers: npt.NDArray[Any], half_norms: npt.NDArray[Any]) -> Panels:
+        """Arrange centers of shape (k, d); what only fills the last panel is infinitely far."""
+        k, d = centers.shape
+        filled = k + k % WIDTHS[-1]
+        rows = np.zeros((filled, d), dtype=centers.dtype)
+        norms = np.full(filled, np.inf, dtype=centers.dtype)
+        rows[:k], norms[:k] = centers, half_norms
+        counts, parts, first = [], [], 0
+        for width in WIDTHS:
+            counts.append((filled - first) // width)
+            last = first + counts[-1] * width
+            parts.append(rows[first:last].reshape(-1, width, d).transpose(0, 2, 1).ravel())
+            first = last
+        return cls(tuple(counts), np.concatenate(parts), norms)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -80,7 +88,7 @@ def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     lanes = VECTOR_BYTES // size
     least, second = tile.least.ctypes.data, tile.second.ctypes.data
     sq_norms, labels = tile.sq_norms.ctypes.data, tile.labels.ctypes.data
-    packed, half_norms = table.packed.ctypes.data, table.half_norms.ctypes.data
+    panels = table.panels
     filled = -(-count // lanes) * lanes
     tile.row_ids[count:filled] = tile.row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, lanes):
@@ -92,9 +100,9 @@ def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
         nearest_block(
             tile.seen.ctypes.data,
             d,
-            packed,
-            half_norms,
-            table.packed.shape[0],
+            panels.values.ctypes.data,
+            panels.half_norms.ctypes.data,
+            panels.counts,
             tile.scale[0],
             (least + i * size, second + i * size, sq_norms + i * size, labels + i * 4),
         )
