@@ -72,6 +72,13 @@ def test_neighbours_are_the_nearest(n: int, d: int, k: int, metric: int) -> None
     assert found.tied[tied].all()
 
 
+def test_ties_with_the_nearest_point_of_another_leaf_are_reported() -> None:
+    """On a line of equal steps every inner point has one neighbour to each side."""
+    tree = build(np.arange(200.0)[:, np.newaxis], EUCLIDEAN, in_turn)
+    inner = (tree.order > 0) & (tree.order < 199)
+    np.testing.assert_array_equal(neighbors(tree, 1, in_turn).tied, inner)
+
+
 def test_without_ties_none_are_reported() -> None:
     X = np.random.default_rng(0).normal(size=(2000, 2))
     assert not neighbors(build(X, EUCLIDEAN, in_turn), 7, in_turn).tied.any()
