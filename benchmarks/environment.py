@@ -21,6 +21,8 @@ DISTRIBUTIONS = (
     "scikit-learn",
     "scikit-learn-intelex",
     "faiss-cpu",
+    "hdbscan",
+    "fast-hdbscan",
     "dask",
     "distributed",
     "dask-ml",

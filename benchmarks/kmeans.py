@@ -6,27 +6,26 @@ that slows down slows everyone down.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from threadpoolctl import threadpool_limits
 
 from benchmarks import cases, places, report
-from benchmarks.contender import Contender, Fitted, Request
+from benchmarks.contender import Contender
 from benchmarks.environment import environment
 from benchmarks.inertia import inertia
 from benchmarks.modes import Mode
 from benchmarks.ours import OURS
 from benchmarks.peers import PEERS, ScikitLearn
+from benchmarks.timing import failures_noted, timed
 
 __all__ = ["Options", "run"]
 
@@ -116,9 +115,9 @@ def _measure(
     everyone = []
     for contender in here:
         warm_up = Series(contender=contender, budget=None)
-        with _failures_noted(warm_up):
+        with failures_noted(warm_up):
             contender.prepare(place, problem.X)
-            _timed_fit(contender, mode.warm_up(problem), options.workers)
+            timed(partial(contender.fit, mode.warm_up(problem)), options.workers)
         budgets = mode.budgets if warm_up.error is None else mode.budgets[:1]
         everyone += [Series(contender=contender, budget=b, error=warm_up.error) for b in budgets]
     began = time.monotonic()
@@ -128,7 +127,7 @@ def _measure(
         for series in sorted(everyone, key=lambda s: s.budget or 0):  # stable: contenders in turn
             if series.error is not None or _settled(series, everyone):
                 continue
-            with _failures_noted(series):
+            with failures_noted(series):
                 request = mode.request(
                     problem,
                     series.contender,
@@ -136,7 +135,7 @@ def _measure(
                     seed=seed if mode.new_seeds else 0,
                     reference=references.get(name),
                 )
-                seconds, fitted = _timed_fit(series.contender, request, options.workers)
+                seconds, fitted = timed(partial(series.contender.fit, request), options.workers)
                 series.seconds.append(seconds)
                 series.n_iter.append(int(fitted.n_iter))
                 if mode.new_seeds or seed == 0:
@@ -153,24 +152,6 @@ def _settled(series: Series, everyone: Sequence[Series]) -> bool:
         for other in everyone
         for n_iter in other.n_iter[:1]
     )
-
-
-def _timed_fit(contender: Contender, request: Request, threads: int) -> tuple[float, Fitted]:
-    """Time one whole fit, in seconds of wall time, with at most `threads` threads here."""
-    with warnings.catch_warnings(), threadpool_limits(threads):
-        warnings.simplefilter("ignore")  # not converged: that may be the point
-        start = time.perf_counter()
-        fitted = contender.fit(request)
-        return time.perf_counter() - start, fitted
-
-
-@contextlib.contextmanager
-def _failures_noted(series: Series) -> Iterator[None]:
-    """Note why a contender failed: it is out of this case, and the others go on."""
-    try:
-        yield
-    except Exception as error:
-        series.error = f"{type(error).__name__}: {error}"
 
 
 def _record(series: Series, problem: cases.Problem, options: Options) -> dict[str, Any]:

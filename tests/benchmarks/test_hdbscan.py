@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import city_map, density, density_report
+from benchmarks.density_data import Size, make
+from benchmarks.memory import peak_memory
+
+
+def measured(tmp_path: Path) -> list[density_report.Line]:
+    result = tmp_path / "results.jsonl"
+    asked = density.Options(
+        peers=["exact", "sklearn"],
+        ours=["local"],
+        sizes=[Size(600, 2)],
+        min_samples=5,
+        min_cluster_size=10,
+        partitions=[1],
+        repeats=2,
+        limit=60.0,
+        workers=1,
+        json=result,
+    )
+    assert density.run(asked) == 0
+    return [json.loads(line) for line in result.read_text().splitlines()]
+
+
+def test_exact_contenders_find_trees_of_the_same_weight(tmp_path: Path) -> None:
+    pytest.importorskip("hdbscan")
+    exact, sklearn, ours = measured(tmp_path)
+    for line in (exact, sklearn, ours):
+        assert line["tree_weight"] == pytest.approx(exact["tree_weight"], rel=1e-12)
+        assert line["reference"] == "hdbscan exact"
+        assert line["n_clusters"] == exact["n_clusters"] > 10
+        assert len(line["seconds"]) == 2
+    assert exact["same_labels"]
+    assert ours["ari"] > 0.95  # ties
+    assert ours["contender"] == "distclust local P=1"
+    assert {"cpu", "cores", "date", "versions", "commit"} <= ours.keys()
+
+
+def line(contender: str, seconds: float, **other: object) -> density_report.Line:
+    return {
+        "case": "10 x 2", "contender": contender, "ours": False, "error": None,
+        "median_seconds": seconds, **other,
+    }  # fmt: skip
+
+
+def test_the_short_table_has_seconds_and_ratios_to_the_first_of_ours() -> None:
+    lines = [
+        line("hdbscan", 6.0),
+        line("sklearn", 0.0, error="failed"),
+        line("distclust local", 2.0, ours=True),
+        line("distclust ray", 3.0, ours=True),
+    ]
+    assert density_report.markdown(lines).splitlines()[-1] == "| 10 x 2 | 6 (3x) | 2 | 3 |"
+
+
+def test_rows_are_the_same_every_time_and_finite() -> None:
+    size = Size.parse("1000x3")
+    X = make(size)
+    assert X.shape == size
+    np.testing.assert_array_equal(X, make(size))
+    assert np.isfinite(X).all()
+
+
+def test_peak_memory_is_seen_after_it_was_freed() -> None:
+    pytest.importorskip("psutil")
+    with peak_memory() as memory:
+        np.ones(8 << 20)  # 64 MiB
+    assert memory.nbytes is None or 60 << 20 < memory.nbytes < 90 << 20
+
+
+def test_close_clusters_have_different_colors() -> None:
+    longitude = np.repeat(np.linspace(-3.0, 3.0, 30), 5)
+    label = np.repeat(np.arange(30), 5)
+    colors = city_map.spread_colors(np.zeros(150), longitude, label)
+    assert all(colors[c] not in colors[c + 1 : c + 4] for c in range(30))
+
+
+def test_the_map_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    ids = np.arange(300, dtype=np.int32)
+    angles = {name: rng.uniform(-1, 1, 300) for name in ("latitude", "longitude")}
+    pq.write_table(pa.table({"id": ids, **angles}), tmp_path / "places.parquet")
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    labels = pa.table({"id": ids, "label": rng.integers(-1, 3, 300, dtype=np.int32)})
+    pq.write_table(labels, tmp_path / "out" / "labels" / "0.parquet")
+    png = tmp_path / "map.png"
+    assert city_map.draw(tmp_path / "out", tmp_path / "places.parquet", png) == 0
+    assert png.read_bytes().startswith(b"\x89PNG")
