@@ -8,18 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import plot, report
+from benchmarks import density_report, plot, report
 from benchmarks.modes import MODES
 
 __all__ = ["show"]
 
 
 def show(json: Sequence[Path], png: Path | None) -> int:
-    """Pool the lines of files, print them as tables, and draw them if asked."""
-    lines = report.pooled(line for path in json for line in _read(path))
+    """Print the lines of files as tables; pool those of K-Means, and draw them if asked."""
+    console = Console(width=150)
+    found = [line for path in json for line in _read(path)]
+    density = [line for line in found if line["benchmark"] == "hdbscan"]
+    for run in dict.fromkeys(line["date"] for line in density):  # ratios are of one run
+        density_report.show([line for line in density if line["date"] == run], console)
+    lines = report.pooled(line for line in found if line["benchmark"] == "kmeans")
     lines.sort(key=_order)
-    report.show(lines, Console(width=150))
-    if png is not None:
+    report.show(lines, console)
+    if png is not None and lines:
         plot.draw(lines, png)
     return 0
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import city_map, density, density_report
+from benchmarks import city_map, density, density_report, results
 from benchmarks.density_data import Size, make
 from benchmarks.memory import peak_memory
 
@@ -31,7 +31,9 @@ def measured(tmp_path: Path) -> list[density_report.Line]:
     return [json.loads(line) for line in result.read_text().splitlines()]
 
 
-def test_exact_contenders_find_trees_of_the_same_weight(tmp_path: Path) -> None:
+def test_exact_contenders_find_trees_of_the_same_weight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("hdbscan")
     exact, sklearn, ours = measured(tmp_path)
     for line in (exact, sklearn, ours):
@@ -43,6 +45,10 @@ def test_exact_contenders_find_trees_of_the_same_weight(tmp_path: Path) -> None:
     assert ours["ari"] > 0.95  # ties
     assert ours["contender"] == "distclust local P=1"
     assert {"cpu", "cores", "date", "versions", "commit"} <= ours.keys()
+    printed = capsys.readouterr().out
+    assert results.show([tmp_path / "results.jsonl"], png=None) == 0
+    table = capsys.readouterr().out.strip().splitlines()
+    assert table[-1] in printed
 
 
 def line(contender: str, seconds: float, **other: object) -> density_report.Line:
