@@ -232,15 +232,13 @@ def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
     centers, scale = table.exact, table.scale
     fours = n - n % 4
     for i in range(0, fours, 4):
-        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
-        c0, c1 = centers[labels[i]], centers[labels[i + 1]]
-        c2, c3 = centers[labels[i + 2]], centers[labels[i + 3]]
+        c0, c1, c2, c3 = labels[i], labels[i + 1], labels[i + 2], labels[i + 3]
         t0 = t1 = t2 = t3 = 0.0
         for j in range(d):
-            d0 = (np.float64(x0[j]) - c0[j]) * scale
-            d1 = (np.float64(x1[j]) - c1[j]) * scale
-            d2 = (np.float64(x2[j]) - c2[j]) * scale
-            d3 = (np.float64(x3[j]) - c3[j]) * scale
+            d0 = (np.float64(X[i, j]) - centers[c0, j]) * scale
+            d1 = (np.float64(X[i + 1, j]) - centers[c1, j]) * scale
+            d2 = (np.float64(X[i + 2, j]) - centers[c2, j]) * scale
+            d3 = (np.float64(X[i + 3, j]) - centers[c3, j]) * scale
             t0 += d0 * d0
             t1 += d1 * d1
             t2 += d2 * d2

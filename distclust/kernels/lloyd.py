@@ -148,6 +148,7 @@ def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[n
     """Move the rows whose label is not the one found: out of the old cluster, into the new."""
     offset, scale, weight_unit, weight_scale = grid
     sums, totals = stats
+    d = X.shape[1]  # no slices of rows: threads would wait for each other's reference counts
     for i in range(index.shape[0]):
         row, new = index[i], found[i]
         old = labels[row]
@@ -158,15 +159,13 @@ def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[n
         if weights.shape[0] > 0:
             factor = weights[row] * weight_unit
             weight = np.int64(np.rint(factor * weight_scale))
-        x, into = X[row], sums[new]
         totals[new] += weight
-        for j in range(x.shape[0]):
-            into[j] += _rounded(x[j], offset[j], scale[j], factor)
+        for j in range(d):
+            sums[new, j] += _rounded(X[row, j], offset[j], scale[j], factor)
         if old >= 0:
-            out_of = sums[old]
             totals[old] -= weight
-            for j in range(x.shape[0]):
-                out_of[j] -= _rounded(x[j], offset[j], scale[j], factor)
+            for j in range(d):
+                sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")

@@ -83,56 +83,55 @@ def new_tile(X, table):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
-    """Find the two least scores of the first `count` rows in tile.row_ids, and where."""
+    """Find the two least scores of the first `count` rows in tile.row_ids, and where.
+
+    No array is sliced or handed on for each vector: that would count references, and
+    threads that share `X` and `table` would wait for each other's counts.
+    """
     size, d = X.itemsize, X.shape[1]
     lanes = VECTOR_BYTES // size
+    row_ids, offset, scale = tile.row_ids, tile.offset, tile.scale[0]
+    seen, at, pitch = tile.seen, X.ctypes.data, X.strides[0]
+    seen_at, offset_at, panels = seen.ctypes.data, offset.ctypes.data, table.panels
+    values_at, half_norms_at = panels.values.ctypes.data, panels.half_norms.ctypes.data
     least, second = tile.least.ctypes.data, tile.second.ctypes.data
     sq_norms, labels = tile.sq_norms.ctypes.data, tile.labels.ctypes.data
-    panels = table.panels
     filled = -(-count // lanes) * lanes
-    tile.row_ids[count:filled] = tile.row_ids[count - 1]  # a vector is always full
+    row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, lanes):
         if d < ROWS:
-            _see_few_features(X, tile, i)
+            for j in range(d):
+                for lane in range(lanes):
+                    seen[j, lane] = (X[row_ids[i + lane], j] - offset[j]) * scale
         else:
             for part in range(0, lanes, ROWS):
-                _see_rows(X, tile, i, part)
+                _see_rows(at, pitch, row_ids, i + part, d, size, offset_at, scale, seen_at, part)
         nearest_block(
-            tile.seen.ctypes.data,
+            seen_at,
             d,
-            panels.values.ctypes.data,
-            panels.half_norms.ctypes.data,
+            values_at,
+            half_norms_at,
             panels.counts,
-            tile.scale[0],
+            scale,
             (least + i * size, second + i * size, sq_norms + i * size, labels + i * 4),
         )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_few_features(X, tile, i):  # type: ignore[no-untyped-def]
-    """See a vector of rows through the frame, too narrow to be transposed by blocks."""
-    seen, scale = tile.seen, tile.scale[0]
-    index = tile.row_ids[i : i + seen.shape[1]]
-    for j in range(X.shape[1]):
-        line, offset = seen[j], tile.offset[j]
-        for lane in range(seen.shape[1]):
-            line[lane] = (X[index[lane], j] - offset) * scale
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_rows(X, tile, i, part):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _see_rows(  # type: ignore[no-untyped-def]
+    at, pitch, row_ids, i, d, size, offset_at, scale, seen_at, part
+):
     """See `ROWS` rows through the frame, block by block; the last may overlap the one before."""
-    d, size, at, pitch = X.shape[1], X.itemsize, X.ctypes.data, X.strides[0]
-    index = tile.row_ids[i + part : i + part + ROWS]
-    to = tile.seen.ctypes.data + part * size
-    r0, r1, r2, r3 = index[0] * pitch, index[1] * pitch, index[2] * pitch, index[3] * pitch
-    r4, r5, r6, r7 = index[4] * pitch, index[5] * pitch, index[6] * pitch, index[7] * pitch
+    r0, r1 = at + row_ids[i] * pitch, at + row_ids[i + 1] * pitch
+    r2, r3 = at + row_ids[i + 2] * pitch, at + row_ids[i + 3] * pitch
+    r4, r5 = at + row_ids[i + 4] * pitch, at + row_ids[i + 5] * pitch
+    r6, r7 = at + row_ids[i + 6] * pitch, at + row_ids[i + 7] * pitch
     for block in range(0, d, ROWS):
         column = min(block, d - ROWS)
-        a = at + column * size
+        j = column * size
         transpose_block(
-            (a + r0, a + r1, a + r2, a + r3, a + r4, a + r5, a + r6, a + r7),
-            tile.offset.ctypes.data + column * size,
-            tile.scale[0],
-            to + column * VECTOR_BYTES,
+            (r0 + j, r1 + j, r2 + j, r3 + j, r4 + j, r5 + j, r6 + j, r7 + j),
+            offset_at + j,
+            scale,
+            seen_at + part * size + column * VECTOR_BYTES,
         )

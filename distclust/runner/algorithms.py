@@ -101,6 +101,9 @@ def register(name: str, algorithm: Algorithm[Any]) -> None:
     ALGORITHMS[name] = algorithm
 
 
+GivenCenters = Annotated[list[Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
+
+
 class CentersSpec(Strict):
     """What algorithms with cluster centers have in common.
 
@@ -110,10 +113,7 @@ class CentersSpec(Strict):
 
     name: str
     n_clusters: int = Field(default=8, ge=1, le=MAX_CLUSTERS)
-    init: (
-        Literal["sampled", "k-means||", "k-means++", "random"]
-        | Annotated[list[Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
-    ) = "sampled"
+    init: Any
     n_init: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = "auto"
     random_state: int | None = Field(default=0, ge=0, lt=2**32)
 
@@ -129,6 +129,7 @@ class KMeansSpec(CentersSpec):
     """Parameters of `distclust.KMeans`."""
 
     name: Literal["kmeans"]
+    init: Literal["sampled", "k-means||", "k-means++", "random"] | GivenCenters = "sampled"
     max_iter: int = Field(default=300, ge=1, le=1_000_000)
     tol: float = Field(default=1e-4, ge=0)
     metric: Literal["euclidean", "cosine"] = "euclidean"
@@ -147,6 +148,7 @@ class MiniBatchKMeansSpec(CentersSpec):
     """Parameters of `distclust.MiniBatchKMeans`."""
 
     name: Literal["minibatch_kmeans"]
+    init: Literal["k-means||", "k-means++", "random"] | GivenCenters = "k-means||"
     max_iter: int = Field(default=100, ge=1, le=1_000_000)
     batch_size: int = Field(default=1024, ge=1)
     tol: float = Field(default=0.0, ge=0)

@@ -84,8 +84,8 @@ def test_a_job_cannot_be_changed(tmp_path: Path) -> None:
         ("backend:", "backnd:", "{}:4: backnd: unknown key; did you mean backend?"),
         ("preprocess: []", "preprocess: [scale]", "{}:2: preprocess: must be an empty list: this "
          "version has no preprocessing steps"),
-        ("name: kmeans", "name: kmean", "{}:3: algorithm.name: must be one of: kmeans, "
-         "minibatch_kmeans, got 'kmean'; did you mean 'kmeans'?"),
+        ("name: kmeans", "name: kmean", "{}:3: algorithm.name: must be one of: hdbscan, "
+         "kmeans, minibatch_kmeans, got 'kmean'; did you mean 'kmeans'?"),
         ("name: local", "name: loca", "{}:4: backend.name: must be 'local', 'ray' or 'dask', got "
          "'loca'; did you mean 'local'?"),
         ("n_clusters: 16", "n_clusters: 0", "{}:3: algorithm.n_clusters: must be greater than or "
