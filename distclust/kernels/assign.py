@@ -1,9 +1,9 @@
-"""Nearest centers: a fast matrix product proposes, a fixed-order float64 kernel decides.
+"""Nearest centers: fast products propose, a fixed-order float64 kernel decides.
 
 The *canonical* squared distance of a row and a center is the sum over features, in
 order, of ``((x - c) * scale)**2`` in float64. A row's label is the center of least
 canonical distance, the lowest index winning a tie. Nothing else can influence it: not
-BLAS, tile size, thread count, partitioning or backend.
+SIMD width, tile size, thread count, partitioning or backend.
 
 Speed comes from not computing it. Rows, seen through a `Frame`, are multiplied with all
 centers in the data's own precision (`distclust.kernels.tile`), giving
@@ -66,7 +66,7 @@ def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
     # last part of each is the canonical distance's own error, halved like the score.
     spare = 2.02
     with np.errstate(over="ignore"):  # an infinite score leaves the decision to the exact kernel
-        product = np.ascontiguousarray(seen.astype(centers.dtype))
+        product = seen.astype(centers.dtype)
         half_norms = (sq_norms / 2).astype(centers.dtype)
     return CenterTable(
         exact,

@@ -155,8 +155,6 @@ def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width:
     size = 4 if isinstance(vector.element, ir.FloatType) else 8
     zero = ir.Constant(vector, None)
     sums = [_variable(builder, zero) for _ in range(width)]
-    for place in sums:  # a variable lives outside the loop over panels
-        builder.store(zero, place)
     at = builder.add(packed, _times(builder, builder.mul(center, rows.n_features), size))
     with rows.each_feature() as (feature, x):
         values = builder.add(at, _times(builder, feature, width * size))
@@ -172,6 +170,7 @@ def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width:
 
 
 def _variable(builder: Any, value: Any) -> Any:
+    """Make a variable of the whole function, and set it here: in a loop, each time round."""
     place = cgutils.alloca_once(builder, value.type)
     builder.store(value, place)
     return place
