@@ -28,7 +28,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from distclust.cluster.inputs import Input, is_in_memory, open_input, opened
 from distclust.cluster.metric import EUCLIDEAN, Euclidean
 from distclust.cluster.scorer import CenterScorer
 from distclust.cluster.steps import (
@@ -44,6 +43,7 @@ from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards, partitions_for
 from distclust.errors import ConfigError, ModelError
+from distclust.inputs import Input, is_in_memory, open_input, opened
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.scaling import Frame
 from distclust.model import StoredModel, write_model

@@ -35,12 +35,12 @@ from distclust.cluster.flat_clustering import (
 from distclust.cluster.hdbscan_prediction import HierarchyPrediction
 from distclust.cluster.hdbscan_rows import clean_rows, kept_rows, spread_edges
 from distclust.cluster.hdbscan_store import from_stored, to_stored
-from distclust.cluster.inputs import Input, open_input, opened
 from distclust.cluster.spanning_tree import spanning_tree
 from distclust.data.blocks import Source
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session
 from distclust.errors import ConfigError
+from distclust.inputs import Input, open_input, opened
 from distclust.kernels.flat import outlier_scores
 from distclust.kernels.metrics import METRICS
 from distclust.model import StoredModel, write_model
@@ -54,7 +54,7 @@ class HDBSCAN(HierarchyPrediction, ClusterMixin, BaseEstimator):
     Mutual reachability distances are float64, their minimum spanning tree is the true one,
     and equal distances are ordered by row number. So labels are a function of the rows
     and their order alone: neither the backend, nor partitions, nor the loss of a worker
-    can change them. Methods accept what `distclust.cluster.inputs` lists.
+    can change them. Methods accept what `distclust.inputs` lists.
 
     Parameters
     ----------

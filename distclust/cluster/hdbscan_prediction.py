@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.cluster.hdbscan_results import HierarchyResults
-from distclust.cluster.inputs import Input, is_in_memory, opened
 from distclust.cluster.neighbor_index import NeighborIndex
 from distclust.cluster.prediction import (
     Predicted,
@@ -22,6 +21,7 @@ from distclust.cluster.prediction import (
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session
 from distclust.errors import ConfigError
+from distclust.inputs import Input, is_in_memory, opened
 from distclust.kernels.membership import memberships
 
 __all__ = ["HierarchyPrediction"]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distclust.cluster.inputs import Input
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Source
 from distclust.engine.shards import Session
 from distclust.errors import DataError
+from distclust.inputs import Input
 from distclust.kernels.edges import SpanningTree
 
 __all__ = ["clean_rows", "kept_rows", "spread_edges"]

@@ -18,7 +18,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.initial import checked_centers, count_runs
-from distclust.cluster.inputs import Input
 from distclust.cluster.lloyd import LloydResult, lloyd_runs
 from distclust.cluster.metric import METRICS, Euclidean
 from distclust.cluster.sampling import sampled_start
@@ -30,6 +29,7 @@ from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError
+from distclust.inputs import Input
 from distclust.kernels.exact_sum import exact_value
 
 __all__ = ["KMeans"]
@@ -42,7 +42,7 @@ class KMeans(CenterEstimator):
 
     Labels are decided by a fixed-order float64 distance and sums are integers, so
     neither the backend, the partitioning, the number of threads nor the loss of a
-    worker can change a result. Methods accept what `distclust.cluster.inputs` lists:
+    worker can change a result. Methods accept what `distclust.inputs` lists:
     arrays and frames, Parquet paths, Dask collections and Ray Datasets.
 
     Parameters

@@ -19,7 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from distclust.data.blocks import Block, Source
-from distclust.data.unit import UnitRows, unit_block
+from distclust.data.steps import transformed
+from distclust.data.transformed import TransformedRows
+from distclust.data.unit import UnitLength
 from distclust.errors import ConfigError
 from distclust.kernels.unit import unit_rows
 
@@ -75,10 +77,10 @@ class Cosine(Euclidean):
     name = "cosine"
 
     def source(self, source: Source) -> Source:
-        return UnitRows(source)
+        return TransformedRows(source, UnitLength())
 
     def block(self, block: Block) -> Block:
-        return unit_block(block)
+        return transformed(UnitLength(), block)
 
     def start(self, centers: Centers) -> Centers:
         unit, first_zero = unit_rows(centers)

@@ -21,7 +21,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.drawing import distinct_rows, gather_rows
 from distclust.cluster.initial import checked_centers, count_runs
-from distclust.cluster.inputs import Input, is_in_memory, opened
 from distclust.cluster.minibatch_loop import MiniBatchState, Pool, iterate, take_step
 from distclust.cluster.seeding import FEW_ROWS, SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
@@ -29,6 +28,7 @@ from distclust.data.blocks import Source
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError
+from distclust.inputs import Input, is_in_memory, opened
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.scaling import Frame
 
@@ -42,7 +42,7 @@ class MiniBatchKMeans(CenterEstimator):
 
     Each step draws a batch of rows, in proportion to their weights, and moves the centers
     towards the means of their rows. Rows stay where they are: the driver draws numbers,
-    workers find the rows and return sums. Methods accept what `distclust.cluster.inputs`
+    workers find the rows and return sums. Methods accept what `distclust.inputs`
     lists; rows of files are resident on the workers, as for `KMeans`, and a step reads
     only those drawn.
 

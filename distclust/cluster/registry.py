@@ -10,10 +10,13 @@ from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.errors import ModelError
 from distclust.model import read_model
+from distclust.preprocessing.normalizer import Normalizer
 
 __all__ = ["load"]
 
-KINDS: dict[str, Any] = {"HDBSCAN": HDBSCAN, "KMeans": KMeans, "MiniBatchKMeans": MiniBatchKMeans}
+KINDS: dict[str, Any] = {
+    estimator.__name__: estimator for estimator in (HDBSCAN, KMeans, MiniBatchKMeans, Normalizer)
+}
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distclust.data.blocks import Block, FloatArray, Partition
+from distclust.data.blocks import DENSE_CELLS, Block, FloatArray, Partition
 from distclust.data.decode import BadValue, decode_columns, feature_dtype, is_numeric
 from distclust.errors import ConfigError, DataError
 
@@ -76,18 +77,39 @@ class ArraySource:
         """Hold a block as a partition."""
         return Partition([block])
 
+    @staticmethod
+    def spans(block: Block) -> list[tuple[int, int]]:
+        """Return first row id and number of rows of the one block."""
+        return [(block.row_start, block.n_rows)]
+
+    @staticmethod
+    def stream(block: Block) -> Iterator[Block]:
+        """Yield views of a few rows."""
+        return block.cut(DENSE_CELLS)
+
+    @staticmethod
+    def place_of(row_id: int, block: Block) -> str:
+        """Say where a row is."""
+        return f"row {row_id} of the input"
+
+    def allowing_missing(self) -> ArraySource:
+        """Return the source itself: whoever validated the array decided on NaN."""
+        return self
+
     def _block(self, start: int, stop: int) -> Block:
         weights = None if self.weights is None else self.weights[start:stop]
         return Block(self.X[start:stop], start, weights)
 
 
-def as_table_array(X: Any) -> tuple[Any, tuple[str, ...] | None]:
+def as_table_array(X: Any, *, missing: bool = False) -> tuple[Any, tuple[str, ...] | None]:
     """Turn an Arrow table or a pandas or polars frame into an array.
 
     Parameters
     ----------
     X : pyarrow.Table, pyarrow.RecordBatch, pandas or polars DataFrame, or anything
         What is not a table is returned as it is.
+    missing : bool
+        Whether NaN and null are let through, as NaN.
 
     Returns
     -------
@@ -123,7 +145,7 @@ def as_table_array(X: Any) -> tuple[Any, tuple[str, ...] | None]:
     for j, name in enumerate(names):
         column = table.column(j).combine_chunks()
         try:
-            decode_columns({str(name): column}, out[:, j : j + 1])
+            decode_columns({str(name): column}, out[:, j : j + 1], missing=missing)
         except BadValue as bad:
             raise DataError(f"column {bad.column!r}, row {bad.row}: {bad.problem}") from None
     return out, names if all(isinstance(name, str) for name in names) else None

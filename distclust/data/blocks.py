@@ -8,7 +8,7 @@ what is mapped from disk leaves the process's memory behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -55,6 +55,13 @@ class Block:
         weights = None if self.weights is None else self.weights[start:stop]
         return Block(self.X[start:stop], self.row_start + start, weights)
 
+    def cut(self, cells: int, n_features: int = 1) -> Iterator[Block]:
+        """Yield views of a few rows, each of at most `cells` values if `n_features` wide."""
+        width = max(1, n_features, self.X.shape[1])
+        step = min(PIECE_ROWS, max(1, cells // width))
+        for start in range(0, self.n_rows, step):
+            yield self.rows(start, min(start + step, self.n_rows))
+
     @property
     def is_sparse(self) -> bool:
         return hasattr(self.X, "toarray")
@@ -85,11 +92,9 @@ class Share:
     def __iter__(self) -> Iterator[Piece]:
         for block, rows in self.pieces:
             cells = DENSE_CELLS if block.is_sparse else PIECE_CELLS
-            step = min(PIECE_ROWS, max(1, cells // max(1, block.X.shape[1])))
-            for start in range(0, block.n_rows, step):
-                stop = min(start + step, block.n_rows)
-                dense = block.rows(start, stop).dense()
-                yield Piece(dense, slice(rows.start + start, rows.start + stop))
+            for piece in block.cut(cells):
+                start = rows.start + piece.row_start - block.row_start
+                yield Piece(piece.dense(), slice(start, start + piece.n_rows))
                 self._storage.release()
 
 
@@ -148,21 +153,20 @@ class Partition:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.blocks, self.storage, self.cache = state["blocks"], state["storage"], {}
         if state["mapped"]:
-            self.blocks = self.rewritten(lambda piece: piece).blocks
+            self.blocks = self._copied()
 
-    def rewritten(self, change: Callable[[Block], Block]) -> Partition:
-        """Return a copy of dense rows, made of what `change` makes of each piece of them."""
+    def _copied(self) -> list[Block]:
+        """Return copies of dense blocks, in arrays of this storage."""
         like, weighted = self.blocks[0].X, self.blocks[0].weights is not None
         spans = [(block.row_start, block.n_rows) for block in self.blocks]
         blocks = empty_blocks(self.storage, spans, like.shape[1], like.dtype, weighted=weighted)
         copy = Partition(blocks, storage=self.storage)
         for from_here, to_there in zip(self.shares(1), copy.shares(1), strict=True):
             for (old, _), (new, _) in zip(from_here, to_there, strict=True):
-                changed = change(old)
-                new.X[:] = changed.X
+                new.X[:] = old.X
                 if new.weights is not None:
-                    new.weights[:] = changed.weights
-        return copy
+                    new.weights[:] = old.weights
+        return blocks
 
 
 def empty_blocks(
@@ -213,4 +217,16 @@ class Source(Protocol):
         """Arguments of `load`, one tuple a partition; never more than `n_partitions`."""
 
     def load(self, *args: Any) -> Partition:
-        """Build a partition on a worker; must be a static method or plain function."""
+        """Build a partition on a worker. This and what follows are static methods."""
+
+    def spans(self, *args: Any) -> list[tuple[int, int]]:
+        """First row id and number of rows of each of its blocks; none is empty."""
+
+    def stream(self, *args: Any) -> Iterator[Block]:
+        """Yield its rows in order without holding them: bounded pieces of those blocks."""
+
+    def place_of(self, row_id: int, *args: Any) -> str:
+        """Say where one of its rows is, for messages."""
+
+    def allowing_missing(self) -> Source:
+        """Return the same rows, with missing values as NaN rather than as an error."""

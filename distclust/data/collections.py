@@ -8,7 +8,8 @@ worker. What a reference is, only the backend knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -18,17 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distclust.data.blocks import Block, FloatArray, Partition
-from distclust.data.decode import (
-    EXACT_INTEGERS,
-    BadValue,
-    decode_columns,
-    decode_vectors,
-    decode_weights,
-    feature_dtype,
-    is_numeric,
-    is_vector,
-)
+from distclust.data.blocks import DENSE_CELLS, Block, Partition
+from distclust.data.chunk import as_table, checked_weights, column_array, rows_of, selected
+from distclust.data.decode import BadValue, feature_dtype
 from distclust.errors import DataError
 
 __all__ = [
@@ -43,8 +36,6 @@ __all__ = [
 
 Piece = tuple[Any, int | None]
 """Where the labels of a chunk are: item `index` of what the future of a partition holds."""
-
-CHECKED_ROWS = 65_536  # rows whose finiteness is looked at in one go
 
 
 @dataclass(frozen=True)
@@ -146,10 +137,12 @@ class Recipe:
 
     numbers: tuple[int, ...]
     row_starts: tuple[int, ...]
+    lengths: tuple[int, ...]
     n_features: int
     dtype: np.dtype[Any]
     columns: tuple[str, ...] | None
     vector: str | None
+    missing: bool
 
 
 class CollectionSource:
@@ -158,10 +151,13 @@ class CollectionSource:
     Parameters
     ----------
     chunks : Chunks
+    missing : bool
+        Whether null and NaN features are read as NaN rather than refused.
     """
 
-    def __init__(self, chunks: Chunks) -> None:
+    def __init__(self, chunks: Chunks, *, missing: bool = False) -> None:
         self.chunks = chunks
+        self.missing = missing
         self.n_rows = sum(chunks.lengths)
         self.n_features = chunks.n_features
         self.dtype = chunks.dtype
@@ -178,10 +174,12 @@ class CollectionSource:
                 Recipe(
                     tuple(group),
                     tuple(starts[i] for i in group),
+                    tuple(chunks.lengths[i] for i in group),
                     chunks.n_features,
                     chunks.dtype,
                     chunks.columns,
                     chunks.vector,
+                    self.missing,
                 ),
                 *(chunks.refs[i] for i in group),
                 *(weights[i] for i in group if weights),
@@ -219,21 +217,49 @@ class CollectionSource:
     @staticmethod
     def load(recipe: Recipe, *values: Any) -> Partition:
         """Turn chunks into blocks, refusing what is not finite."""
-        count = len(recipe.numbers)
-        weights = values[count:] or (None,) * count
-        blocks = []
-        for number, start, chunk, weight in zip(
-            recipe.numbers, recipe.row_starts, values[:count], weights, strict=True
-        ):
-            try:
-                X = _rows(chunk, recipe)
-                blocks.append(Block(X, start, _checked_weights(weight, len(X))))
-            except BadValue as bad:
-                raise DataError(
-                    f"chunk {number}, row {bad.row} (row {start + bad.row} of the input), column "
-                    f"{bad.column!r}: {bad.problem}"
-                ) from None
-        return Partition(blocks)
+        return Partition(list(_blocks(recipe, values)))
+
+    @staticmethod
+    def spans(recipe: Recipe, *values: Any) -> list[tuple[int, int]]:
+        """Return first row id and number of rows of each chunk."""
+        return list(zip(recipe.row_starts, recipe.lengths, strict=True))
+
+    @staticmethod
+    def stream(recipe: Recipe, *values: Any) -> Iterator[Block]:
+        """Yield the rows of chunks, which are there already, a few at a time."""
+        for block in _blocks(recipe, values):
+            yield from block.cut(DENSE_CELLS)
+
+    @staticmethod
+    def place_of(row_id: int, recipe: Recipe, *values: Any) -> str:
+        """Say in which chunk a row is."""
+        index = bisect_right(recipe.row_starts, row_id) - 1
+        row = row_id - recipe.row_starts[index]
+        return f"chunk {recipe.numbers[index]}, row {row} (row {row_id} of the input)"
+
+    def allowing_missing(self) -> CollectionSource:
+        """Return the same rows, with null and NaN as NaN."""
+        return CollectionSource(self.chunks, missing=True)
+
+
+def _blocks(recipe: Recipe, values: Sequence[Any]) -> Iterator[Block]:
+    """Turn one chunk after another into a block."""
+    count = len(recipe.numbers)
+    weights = values[count:] or (None,) * count
+    for start, chunk, weight in zip(recipe.row_starts, values[:count], weights, strict=True):
+        try:
+            X = rows_of(
+                chunk,
+                recipe.n_features,
+                recipe.dtype,
+                recipe.columns,
+                recipe.vector,
+                missing=recipe.missing,
+            )
+            yield Block(X, start, checked_weights(weight, len(X)))
+        except BadValue as bad:
+            place = CollectionSource.place_of(start + bad.row, recipe)
+            raise DataError(f"{place}, column {bad.column!r}: {bad.problem}") from None
 
 
 def describe(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look | DataError:
@@ -253,7 +279,7 @@ def labelled(
     chunk: Any, name: str, index: int | None, part: Sequence[npt.NDArray[Any]] | None
 ) -> Any:
     """Return a table chunk as an Arrow table with its labels as the column `name`."""
-    table = _table(chunk)
+    table = as_table(chunk)
     if name in table.column_names:
         raise DataError(f"the input already has a column {name!r}; rename or drop it first")
     return table.append_column(name, pa.array(labels_of(index, part)))
@@ -269,11 +295,11 @@ def _look(chunk: Any, columns: Sequence[str] | None, vector: str | None) -> Look
             )
         small = chunk.dtype in (np.float16, np.float32)
         return Look(len(chunk), chunk.shape[1], "float32" if small else "float64", None)
-    table, vector = _selected(chunk, columns, vector)
+    table, vector = selected(chunk, columns, vector)
     dtype = feature_dtype(table.schema.types)
     if vector is None:
         return Look(table.num_rows, table.num_columns, dtype, tuple(table.column_names))
-    widths = pc.list_value_length(_array(table.slice(0, 1), vector)).to_pylist()
+    widths = pc.list_value_length(column_array(table.slice(0, 1), vector)).to_pylist()
     return Look(table.num_rows, next(iter(widths), None) or 0, dtype, None)
 
 
@@ -296,90 +322,3 @@ def _fill(sizes: Iterable[tuple[int, int]], capacity: int) -> list[list[int]]:
         groups[-1].append(number)
         room -= rows
     return groups
-
-
-def _rows(chunk: Any, recipe: Recipe) -> FloatArray:
-    """Return the rows of a chunk as floats; an array that already is that is not copied.
-
-    Raises
-    ------
-    BadValue
-        For what cannot be clustered.
-    """
-    if isinstance(chunk, np.ndarray):
-        _check_array(chunk)
-        return np.ascontiguousarray(chunk, dtype=recipe.dtype)
-    table, vector = _selected(chunk, recipe.columns, recipe.vector)
-    X = np.empty((table.num_rows, recipe.n_features), dtype=recipe.dtype)
-    if vector is None:
-        decode_columns({name: _array(table, name) for name in table.column_names}, X)
-    else:
-        decode_vectors(vector, _array(table, vector), X)
-    return X
-
-
-def _check_array(X: npt.NDArray[Any]) -> None:
-    for start in range(0, len(X), CHECKED_ROWS):
-        rows = X[start : start + CHECKED_ROWS]
-        if X.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                if np.isfinite(rows.sum()):  # far sooner seen than that each value is finite
-                    continue
-            bad, problem = ~np.isfinite(rows), "drop or fill such rows before clustering"
-        else:
-            bad = (rows > EXACT_INTEGERS) | (rows < -EXACT_INTEGERS)
-            problem = "float64 cannot hold it exactly"
-        if bad.any():
-            row, column = (int(i) for i in np.argwhere(bad)[0])
-            raise BadValue(str(column), start + row, f"the value is {rows[row, column]}; {problem}")
-
-
-def _selected(
-    chunk: Any, columns: Sequence[str] | None, vector: str | None
-) -> tuple[Any, str | None]:
-    """Return the table of the features of a chunk, and the vector column if that is it."""
-    table = _table(chunk)
-    names = [vector] if vector is not None else list(columns or table.column_names)
-    for name in names:
-        if name not in table.column_names:
-            raise DataError(f"there is no column {name!r} among {table.column_names}")
-    table = table.select(names)
-    if len(names) == 1 and is_vector(table.field(0).type):
-        return table, names[0]
-    for field in table.schema:
-        if not is_numeric(field.type):
-            raise DataError(
-                f"column {field.name!r} is {field.type}, expected numbers or one column of "
-                "vectors: name the columns to use"
-            )
-    return table, None
-
-
-def _table(chunk: Any) -> Any:
-    """Return an Arrow or pandas chunk as an Arrow table."""
-    if isinstance(chunk, pa.Table):
-        return chunk
-    if not hasattr(chunk, "iloc"):
-        raise DataError(f"chunks are {type(chunk).__name__}, expected arrays or tables")
-    frame = chunk.to_frame() if chunk.ndim == 1 else chunk
-    names = [str(name) for name in frame.columns]
-    try:
-        columns = [pa.array(frame.iloc[:, j], from_pandas=False) for j in range(len(names))]
-    except pa.ArrowException as error:
-        raise DataError(f"a column cannot be read as numbers: {error}") from error
-    return pa.table(columns, names)
-
-
-def _array(table: Any, name: str) -> Any:
-    """Return a column as one array, out of the extension type it may be in."""
-    chunks = table.column(name).chunks
-    parts = [part.storage if isinstance(part, pa.ExtensionArray) else part for part in chunks]
-    return pa.concat_arrays(parts) if parts else pa.array([], table.schema.field(name).type)
-
-
-def _checked_weights(weights: Any, n_rows: int) -> npt.NDArray[np.float64] | None:
-    if weights is None:
-        return None
-    if np.shape(weights) != (n_rows,):
-        raise DataError(f"sample_weight has shape {np.shape(weights)}, expected ({n_rows},)")
-    return decode_weights("sample_weight", pa.array(np.asarray(weights)))

@@ -22,6 +22,7 @@ __all__ = [
     "decode_vectors",
     "decode_weights",
     "feature_dtype",
+    "good_values",
     "is_numeric",
     "is_vector",
     "storage_type",
@@ -84,7 +85,7 @@ def feature_dtype(kinds: Sequence[Any]) -> str:
     return "float32" if all(value in small for value in values) else "float64"
 
 
-def decode_columns(columns: Mapping[str, Any], out: FloatArray) -> None:
+def decode_columns(columns: Mapping[str, Any], out: FloatArray, *, missing: bool = False) -> None:
     """Write one Arrow array per feature into the columns of `out`.
 
     Parameters
@@ -93,6 +94,8 @@ def decode_columns(columns: Mapping[str, Any], out: FloatArray) -> None:
         In feature order; a number stands for a constant column.
     out : ndarray of shape (n_rows, n_features)
         OUT: filled.
+    missing : bool
+        Whether null and NaN become NaN.
 
     Raises
     ------
@@ -102,18 +105,18 @@ def decode_columns(columns: Mapping[str, Any], out: FloatArray) -> None:
     for j, (name, column) in enumerate(columns.items()):
         with np.errstate(over="ignore"):  # found below, with its row
             if isinstance(column, pa.Array):
-                out[:, j] = _values(name, column, out.dtype)
+                out[:, j] = _values(name, column, out.dtype, missing=missing)
             else:
                 out[:, j] = column
-    finite = np.isfinite(out)
-    if not finite.all():
-        row, j = divmod(int(np.argmin(finite)), out.shape[1])
+    good = good_values(out, missing=missing)
+    if not good.all():
+        row, j = divmod(int(np.argmin(good)), out.shape[1])
         name, column = list(columns.items())[j]
         value = column[row].as_py() if isinstance(column, pa.Array) else column
         raise BadValue(name, row, _not_finite(value, out.dtype))
 
 
-def decode_vectors(name: str, array: Any, out: FloatArray) -> None:
+def decode_vectors(name: str, array: Any, out: FloatArray, *, missing: bool = False) -> None:
     """Write a column of equally long vectors into the rows of `out`.
 
     Parameters
@@ -124,6 +127,8 @@ def decode_vectors(name: str, array: Any, out: FloatArray) -> None:
         FixedSizeList, List or LargeList of floats or integers.
     out : ndarray of shape (n_rows, n_features)
         OUT: filled.
+    missing : bool
+        Whether null and NaN elements become NaN; a null vector remains an error.
 
     Raises
     ------
@@ -138,15 +143,15 @@ def decode_vectors(name: str, array: Any, out: FloatArray) -> None:
     _check_lengths(name, array, n_features)
     flat = array.flatten()  # honours slices, which `.values` does not
     try:
-        values = _values(name, flat, out.dtype)
+        values = _values(name, flat, out.dtype, missing=missing)
     except BadValue as error:
         row, element = divmod(error.row, n_features)
         raise BadValue(name, row, f"element {element}: {error.problem}") from None
     with np.errstate(over="ignore"):
         out[...] = values.reshape(out.shape)
-    finite = np.isfinite(out)
-    if not finite.all():
-        position = int(np.argmin(finite))
+    good = good_values(out, missing=missing)
+    if not good.all():
+        position = int(np.argmin(good))
         row, element = divmod(position, n_features)
         problem = _not_finite(flat[position].as_py(), out.dtype)
         raise BadValue(name, row, f"element {element}: {problem}")
@@ -173,8 +178,18 @@ def _first(mask: Any) -> int:
     return int(np.argmax(mask.to_numpy(zero_copy_only=False)))
 
 
-def _values(name: str, array: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the numbers of an array without nulls, as NumPy keeps them."""
+def good_values(X: npt.NDArray[Any], *, missing: bool) -> npt.NDArray[np.bool_]:
+    """Say which values can be used: finite ones and, where they may be missing, NaN."""
+    good: npt.NDArray[np.bool_] = ~np.isinf(X) if missing else np.isfinite(X)
+    return good
+
+
+def _values(
+    name: str, array: Any, dtype: np.dtype[Any], *, missing: bool = False
+) -> npt.NDArray[Any]:
+    """Return the numbers of an array as NumPy keeps them, with nulls as NaN if allowed."""
+    if array.null_count and missing:
+        return _with_missing(name, array, dtype)
     if array.null_count:
         row = _first(array.is_null())
         raise BadValue(name, row, "the value is null; drop or fill such rows before clustering")
@@ -184,6 +199,16 @@ def _values(name: str, array: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and dtype == np.float64:
         _check_exact(name, values)
     return values
+
+
+def _with_missing(name: str, array: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    known = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+    filled = np.full(len(array), np.nan, dtype=dtype)
+    try:
+        filled[known] = _values(name, array.drop_null(), dtype)
+    except BadValue as bad:
+        raise BadValue(name, int(known[bad.row]), bad.problem) from None
+    return filled
 
 
 def _check_exact(name: str, values: npt.NDArray[Any]) -> None:

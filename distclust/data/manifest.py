@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class Manifest:
     files: tuple[DataFile, ...]
     selection: Selection
     digest: str
+    home: ClassVar[str] = "files"
 
     @property
     def n_rows(self) -> int:
@@ -310,7 +311,7 @@ def _digest(footers: Sequence[_Footer], selection: Selection) -> str:
             ("/".join(path[n_shared:]), footer.file.size, _row_group_shapes(footer.metadata))
             for path, footer in zip(paths, footers, strict=True)
         ],
-        "selection": selection.__dict__,
+        "selection": {k: v for k, v in selection.__dict__.items() if k != "missing"},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

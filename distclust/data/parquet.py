@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ class ParquetSource:
     manifest : Manifest
         From `distclust.data.open_manifest`.
     """
+
+    home = "files"
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -66,6 +69,26 @@ class ParquetSource:
         storage = current_storage()
         blocks = read_blocks(spec.selection, spec.pieces, storage=storage)
         return Partition(blocks, storage=storage)
+
+    @staticmethod
+    def spans(spec: ShardSpec) -> list[tuple[int, int]]:
+        """Return first row id and number of rows of each piece."""
+        return [(piece.row_start, piece.length) for piece in spec.pieces]
+
+    @staticmethod
+    def stream(spec: ShardSpec) -> Iterator[Block]:
+        """Yield a shard's rows as they are decoded."""
+        return iter_blocks(spec.selection, spec.pieces)
+
+    @staticmethod
+    def place_of(row_id: int, spec: ShardSpec) -> str:
+        """Say in which file and row group a row is."""
+        return spec.place_of(row_id)
+
+    def allowing_missing(self) -> ParquetSource:
+        """Return the same rows, with null and NaN as NaN."""
+        selection = replace(self.manifest.selection, missing=True)
+        return ParquetSource(replace(self.manifest, selection=selection))
 
     def iter_file(self, file: DataFile, *, batch_nbytes: int = BATCH_NBYTES) -> Iterator[Block]:
         """Yield the rows of one file, in order, in blocks of at most `batch_nbytes`."""

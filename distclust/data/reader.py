@@ -230,10 +230,10 @@ def _decode(
     try:
         if selection.vector is not None:
             vectors = _column(batch, selection.vector, values, is_vector)
-            decode_vectors(selection.vector, vectors, X)
+            decode_vectors(selection.vector, vectors, X, missing=selection.missing)
         else:
-            names = selection.columns
-            decode_columns({name: _column(batch, name, values, is_numeric) for name in names}, X)
+            columns = {n: _column(batch, n, values, is_numeric) for n in selection.columns}
+            decode_columns(columns, X, missing=selection.missing)
         if selection.weight is not None and weights is not None:
             column = _column(batch, selection.weight, values, is_numeric)
             is_constant = selection.weight in values

@@ -45,6 +45,8 @@ class Selection:
     n_features : int
     dtype : {"float32", "float64"}
         What the features are decoded to.
+    missing : bool
+        Whether null and NaN features are read as NaN rather than refused.
     """
 
     columns: tuple[str, ...]
@@ -54,6 +56,7 @@ class Selection:
     partition_types: tuple[tuple[str, str], ...]
     n_features: int
     dtype: str
+    missing: bool = False
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

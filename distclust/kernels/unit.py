@@ -1,4 +1,7 @@
-"""Rows scaled to unit length: each by itself, so nothing but the row can influence it."""
+"""Rows scaled to unit length: each by itself, so nothing but the row can influence it.
+
+Lengths are Euclidean, or other norms where rows of zeros may stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["unit_rows", "unit_sparse_rows"]
+__all__ = ["NORMS", "scaled_rows", "unit_rows", "unit_sparse_rows"]
+
+NORMS = ("l1", "l2", "max")
 
 
 def unit_rows(X: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
@@ -45,6 +50,44 @@ def unit_sparse_rows(
     """
     out = np.empty_like(data)
     return out, int(_unit_sparse_rows(data, indptr, out))
+
+
+def scaled_rows(values: npt.NDArray[Any], indptr: npt.NDArray[Any], norm: str) -> npt.NDArray[Any]:
+    """Divide each row by its norm; a row of zeros stays one.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,), float32 or float64
+        Rows one after another; of CSR rows, whose columns are in order, the entries.
+    indptr : ndarray of shape (n + 1,)
+        Where each row begins, and the last ends.
+    norm : {"l1", "l2", "max"}
+
+    Examples
+    --------
+    >>> scaled_rows(np.array([1.0, 3.0, 0.0, 0.0, 2.0, -5.0]), np.array([0, 2, 4, 6]), "max")
+    array([ 0.33333333,  1.        ,  0.        ,  0.        ,  0.4       , -1.        ])
+    """
+    out = np.zeros_like(values)
+    _scaled_rows(values, indptr, NORMS.index(norm), out)
+    return out
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _scaled_rows(values, indptr, norm, out):  # type: ignore[no-untyped-def]
+    for i in range(indptr.shape[0] - 1):
+        row, into = values[indptr[i] : indptr[i + 1]], out[indptr[i] : indptr[i + 1]]
+        if norm == 1:
+            _unit(row, into)
+            continue
+        greatest, total = 0.0, 0.0
+        for j in range(row.shape[0]):
+            greatest = max(greatest, abs(np.float64(row[j])))
+            total += abs(np.float64(row[j]))
+        length = total if norm == 0 else greatest
+        if length > 0.0:
+            for j in range(row.shape[0]):
+                into[j] = np.float64(row[j]) / length
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,19 @@ from distclust.data.collections import CollectionSource
 from distclust.data.decode import EXACT_INTEGERS
 from distclust.data.manifest import Manifest, open_manifest
 from distclust.data.parquet import ParquetSource
+from distclust.data.transformed import TransformedRows
 from distclust.engine.protocol import Backend, Future
 from distclust.errors import ConfigError, DataError
 
-__all__ = ["LABELS_IN_MEMORY", "Input", "is_in_memory", "open_input", "opened"]
+__all__ = [
+    "LABELS_IN_MEMORY",
+    "Input",
+    "check_features",
+    "feature_names",
+    "is_in_memory",
+    "open_input",
+    "opened",
+]
 
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
@@ -82,7 +91,7 @@ def opened(
     wanted: str | Backend,
     *,
     reset: bool,
-    finite: bool = True,
+    finite: bool | str = True,
 ) -> Iterator[tuple[Backend, Input]]:
     """Open X on the backend that `wanted` means, which is closed afterwards if made here."""
     backend, owned = resolve(wanted, X)
@@ -103,7 +112,7 @@ def open_input(
     backend: Backend,
     *,
     reset: bool,
-    finite: bool = True,
+    finite: bool | str = True,
 ) -> Input:
     """Turn X into a source of float32 or float64 rows, validated as scikit-learn does.
 
@@ -119,30 +128,33 @@ def open_input(
         Where a collection of a cluster has to live.
     reset : bool
         True when fitting.
-    finite : bool
-        Whether to refuse NaN and infinity in arrays and frames; files and collections
-        never have them.
+    finite : bool or "allow-nan"
+        As scikit-learn's ``ensure_all_finite``: False lets NaN and infinity of arrays and
+        frames through, ``"allow-nan"`` lets through what is missing, wherever it is.
     """
     if is_in_memory(X):
         array = _array_source(estimator, X, sample_weight, reset=reset, finite=finite)
         return Input(source=array, in_memory=array.X)
-    if home_of(X) in ("dask", "ray"):
+    if isinstance(X, TransformedRows):
+        rows = Input(source=X, assemble=_assembling(X.source, backend))
+    elif home_of(X) in ("dask", "ray"):
         rows = _collection_input(X, sample_weight, backend)
     else:
         known = None if reset else getattr(estimator, "feature_names_in_", None)
         rows = Input(source=_file_source(X, sample_weight, known))
     source = rows.source
-    _check_features(estimator, source.n_features, source.feature_names, reset=reset)
-    return rows
+    names = None if isinstance(X, TransformedRows) else source.feature_names  # as of an array
+    check_features(estimator, source.n_features, names, reset=reset)
+    return replace(rows, source=source.allowing_missing()) if finite == "allow-nan" else rows
 
 
 def _array_source(
-    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool, finite: bool
+    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool, finite: bool | str
 ) -> ArraySource:
     if isinstance(X, pa.Table | pa.RecordBatch):  # scikit-learn would not see the names
-        X, names = as_table_array(X)
+        X, names = as_table_array(X, missing=finite == "allow-nan")
         X = check_array(X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=finite)
-        _check_features(estimator, X.shape[1], names, reset=reset)
+        check_features(estimator, X.shape[1], names, reset=reset)
     else:
         _check_integers(X)
         X = validate_data(
@@ -187,10 +199,15 @@ def _collection_input(X: Any, sample_weight: Any, backend: Backend) -> Input:
             "use the backend it lives on, or backend='auto'"
         )
     source = CollectionSource(chunks)
-    return Input(
-        source=source,
-        assemble=lambda parts: home.assemble(chunks, source.pieces(parts)),
-    )
+    return Input(source=source, assemble=_assembling(source, backend))
+
+
+def _assembling(source: Source, backend: Backend) -> Callable[[Sequence[Future]], Any] | None:
+    """Return how labels of rows that live on a cluster become a collection there."""
+    if not isinstance(source, CollectionSource):
+        return None
+    home: Any = backend
+    return lambda parts: home.assemble(source.chunks, source.pieces(parts))
 
 
 def _check_integers(X: Any) -> None:
@@ -207,7 +224,7 @@ def _check_integers(X: Any) -> None:
                 )
 
 
-def _check_features(
+def check_features(
     estimator: BaseEstimator, n_features: int, names: tuple[str, ...] | None, *, reset: bool
 ) -> None:
     """Set, or compare, what scikit-learn's `validate_data` would."""
@@ -229,6 +246,12 @@ def _check_features(
             f"X has {n_features} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
+
+
+def feature_names(X: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a frame, if all of them are text."""
+    names = tuple(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _is_source(X: Any) -> bool:

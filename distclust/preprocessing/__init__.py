@@ -1,0 +1,1 @@
+"""Preprocessing at any size: scikit-learn's transformers, fitted by passes that merge."""
