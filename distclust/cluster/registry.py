@@ -11,11 +11,27 @@ from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.errors import ModelError
 from distclust.model import read_model
 from distclust.preprocessing.normalizer import Normalizer
+from distclust.preprocessing.pca import PCA
+from distclust.random_projection import (
+    GaussianRandomProjection,
+    HadamardRandomProjection,
+    SparseRandomProjection,
+)
 
 __all__ = ["load"]
 
 KINDS: dict[str, Any] = {
-    estimator.__name__: estimator for estimator in (HDBSCAN, KMeans, MiniBatchKMeans, Normalizer)
+    estimator.__name__: estimator
+    for estimator in (
+        GaussianRandomProjection,
+        HDBSCAN,
+        HadamardRandomProjection,
+        KMeans,
+        MiniBatchKMeans,
+        Normalizer,
+        PCA,
+        SparseRandomProjection,
+    )
 }
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from distclust.kernels.registers import PANEL_BYTES, TILE_ROWS, add_products
 from distclust.kernels.scaling import MAGIC, Extremes
 
-__all__ = ["GramScale", "SecondMoments", "covariance", "merge_second_moments", "second_moments"]
+__all__ = ["GramScale", "GramSum", "SecondMoments", "covariance", "merge_second_moments"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ class GramScale(NamedTuple):
 
 
 class SecondMoments(NamedTuple):
-    """Integer sums over rows, made by `second_moments` and read with its `GramScale`."""
+    """Integer sums over rows, made by `GramSum` and read with its `GramScale`."""
 
     n_rows: int
     sums: I64  # (2, d): of high slices, of low slices
@@ -63,19 +63,50 @@ def merge_second_moments(a: SecondMoments, b: SecondMoments) -> SecondMoments:
     return SecondMoments(a.n_rows + b.n_rows, a.sums + b.sums, a.products + b.products)
 
 
-def second_moments(X: npt.NDArray[Any], scale: GramScale) -> SecondMoments:
-    """Sum the products of all pairs of features over rows of shape (n, d)."""
-    d = X.shape[1]
-    sums, products = np.zeros((2, d), dtype=np.int64), np.zeros((3, d, d), dtype=np.int64)
-    cut = 2.0 ** (scale.slice_bits + 1)
-    _add_second_moments(X, scale.middle, np.ldexp(1.0, scale.exponents), cut, sums, products)
-    return SecondMoments(X.shape[0], sums, products)
+class GramSum:
+    """Sums the products of all pairs of features, over as many blocks of rows as come.
+
+    Holds six float64 arrays of shape (d, d).
+
+    Parameters
+    ----------
+    scale : GramScale
+    """
+
+    def __init__(self, scale: GramScale) -> None:
+        d = len(scale.middle)
+        n_panels = -(-d // _WIDTH)
+        self._grid = scale.middle, np.ldexp(1.0, scale.exponents), 2.0 ** (scale.slice_bits + 1)
+        self._slices = np.zeros((2, n_panels, ROWS_AT_ONCE, _WIDTH))
+        self._recent = np.zeros((3, d + TILE_ROWS, n_panels * _WIDTH))  # doubles, for now exact
+        self._n_recent = self._n_rows = 0
+        self._sums = np.zeros((2, d), dtype=np.int64)
+        self._products = np.zeros((3, d, d), dtype=np.int64)
+
+    def add(self, X: npt.NDArray[Any]) -> None:
+        """Add rows of shape (n, d)."""
+        for start in range(0, len(X), ROWS_AT_ONCE):
+            rows = X[start : start + ROWS_AT_ONCE]
+            if self._n_recent + len(rows) > _EXACT_ROWS:
+                self._settle()
+            _add_rows(rows, *self._grid, self._slices, self._sums, self._recent)
+            self._n_recent += len(rows)
+        self._n_rows += len(X)
+
+    def total(self) -> SecondMoments:
+        """Return what all rows add up to."""
+        self._settle()
+        return SecondMoments(self._n_rows, self._sums, self._products)
+
+    def _settle(self) -> None:
+        _move(self._recent, self._products)
+        self._n_recent = 0
 
 
 def covariance(found: SecondMoments, scale: GramScale) -> tuple[F64, F64]:
     """Return the mean, (d,), and the unbiased covariance, (d, d), of the rounded rows.
 
-    Each entry is the exact value, rounded to the nearest double.
+    Each entry is the exact value, rounded to the nearest double; infinity if there is none.
     """
     n, shift = found.n_rows, scale.slice_bits + 1
     high, mixed, low = found.products
@@ -86,30 +117,28 @@ def covariance(found: SecondMoments, scale: GramScale) -> tuple[F64, F64]:
         total = (high[i, i:].astype(object) << 2 * shift) + (both << shift) + low[i, i:]
         exact = (n * total - sums[i] * sums[i:]) / (n * (n - 1))
         exponents = scale.exponents[i] + scale.exponents[i:]
-        out[i, i:] = out[i:, i] = np.ldexp(exact.astype(np.float64), -exponents)
+        with np.errstate(over="ignore"):
+            out[i, i:] = out[i:, i] = np.ldexp(exact.astype(np.float64), -exponents)
     return scale.middle + np.ldexp((sums / n).astype(np.float64), -scale.exponents), out
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _add_second_moments(X, middle, unit, cut, sums, products):  # type: ignore[no-untyped-def]
-    """Add to sums (INOUT, (2, d)) and products (INOUT, (3, d, d))."""
-    n, d = X.shape
-    n_panels = -(-d // _WIDTH)
-    slices = np.zeros((2, n_panels, ROWS_AT_ONCE, _WIDTH), dtype=np.float64)
-    exact = np.zeros((3, d + TILE_ROWS, n_panels * _WIDTH), dtype=np.float64)
-    added = 0
-    for top in range(0, n, ROWS_AT_ONCE):
-        rows = min(ROWS_AT_ONCE, n - top)
-        _cut(X[top : top + rows], middle, unit, cut, slices, sums)
-        _add_block(slices, rows, d, exact)
-        added += rows
-        if added + ROWS_AT_ONCE > _EXACT_ROWS or top + rows == n:
-            for kind in range(3):
-                for i in range(d):
-                    for j in range(d):
-                        products[kind, i, j] += np.int64(exact[kind, i, j])
-            exact[:] = 0.0
-            added = 0
+def _add_rows(X, middle, unit, cut, slices, sums, recent):  # type: ignore[no-untyped-def]
+    """Add up to `ROWS_AT_ONCE` rows to sums and recent (INOUT); slices is scratch."""
+    _cut(X, middle, unit, cut, slices, sums)
+    _add_block(slices, X.shape[0], X.shape[1], recent)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _move(recent, products):  # type: ignore[no-untyped-def]
+    """Add whole numbers in doubles (INOUT) to products (INOUT, (3, d, d)), and set them to zero."""
+    kinds, d, _ = products.shape
+    for kind in range(kinds):
+        for i in range(d):
+            line, total = recent[kind, i], products[kind, i]
+            for j in range(d):
+                total[j] += np.int64(line[j])
+                line[j] = 0.0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -130,15 +159,15 @@ def _cut(X, middle, unit, cut, slices, sums):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _add_block(slices, rows, d, exact):  # type: ignore[no-untyped-def]
-    """Add the products of a few rows' slices to exact (INOUT, (3, d + TILE_ROWS, panels * width)).
+def _add_block(slices, rows, d, recent):  # type: ignore[no-untyped-def]
+    """Add the products of a few rows' slices to recent (INOUT, (3, d + TILE_ROWS, panels * width)).
 
     Some tiles reach below the diagonal, or beyond the last feature: nobody reads that.
     """
-    panel_bytes, pitch = slices.strides[1], exact.strides[1]
+    panel_bytes, pitch = slices.strides[1], recent.strides[1]
     high, low = slices.ctypes.data, slices.ctypes.data + slices.strides[0]
-    high_high, high_low = exact.ctypes.data, exact.ctypes.data + exact.strides[0]
-    low_low = exact.ctypes.data + 2 * exact.strides[0]
+    high_high, high_low = recent.ctypes.data, recent.ctypes.data + recent.strides[0]
+    low_low = recent.ctypes.data + 2 * recent.strides[0]
     for i in range(0, d, TILE_ROWS):
         high_rows = _feature_addresses(high, panel_bytes, i, d)
         low_rows = _feature_addresses(low, panel_bytes, i, d)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from distclust.kernels.registers import BUTTERFLY, butterflies
 
-__all__ = ["hadamard_project", "hadamard_rows"]
+__all__ = ["BUTTERFLY", "hadamard_project", "hadamard_rows"]
 
 Rows = npt.NDArray[Any]
 

@@ -21,6 +21,7 @@ __all__ = [
     "SparseMatrix",
     "centered_product",
     "product",
+    "product_of_sparse",
     "product_of_sparse_rows",
     "product_with_sparse",
 ]
@@ -110,6 +111,23 @@ def product_of_sparse_rows(X: Any, transposed: Rows) -> Rows:
     return out
 
 
+def product_of_sparse(X: Any, transposed: SparseMatrix, n_columns: int) -> Rows:
+    """Multiply a CSR matrix, whose columns are in order in each row, with a sparse matrix.
+
+    Parameters
+    ----------
+    X : CSR matrix of shape (n, d)
+    transposed : SparseMatrix
+        Of shape (d, m): the matrix, transposed.
+    n_columns : int
+        m.
+    """
+    out = np.zeros((X.shape[0], n_columns), dtype=X.dtype)
+    indptr, indices, values = transposed
+    _multiply_sparse(X.indptr, X.indices, X.data, indptr, indices, values, out)
+    return out
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _multiply(X, panels, out):  # type: ignore[no-untyped-def]
     """Add products to out (INOUT, (n, m)), which begins as zeros.
@@ -177,9 +195,10 @@ def _multiply_gathered(X, indptr, indices, data, out):  # type: ignore[no-untype
     indices_at, data_at = indices.ctypes.data, data.ctypes.data
     for top in range(0, n, width):
         rows = min(width, n - top)
-        for i in range(rows):
-            for j in range(d):
-                columns[j, i] = X[top + i, j]
+        for start in range(0, d, width):
+            for i in range(rows):
+                for j in range(start, min(start + width, d)):
+                    columns[j, i] = X[top + i, j]
         for c in range(out.shape[1]):
             start, count = indptr[c], indptr[c + 1] - indptr[c]
             sums[:] = 0
@@ -199,3 +218,14 @@ def _multiply_sparse_rows(indptr, indices, data, transposed, out):  # type: igno
             x, w = data[t], transposed[indices[t]]
             for c in range(line.shape[0]):
                 line[c] = fma(x, w[c], line[c])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _multiply_sparse(indptr, indices, data, lines, columns, values, out):  # type: ignore[no-untyped-def]
+    """Add products to out (INOUT, (n, m)), which begins as zeros."""
+    for i in range(out.shape[0]):
+        line = out[i]
+        for t in range(indptr[i], indptr[i + 1]):
+            x, j = data[t], indices[t]
+            for w in range(lines[j], lines[j + 1]):
+                line[columns[w]] = fma(x, values[w], line[columns[w]])

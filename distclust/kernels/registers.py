@@ -17,7 +17,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["BUTTERFLY", "PANEL_BYTES", "TILE_ROWS", "add_gathered", "add_products", "butterflies", "fma"]
+__all__ = [
+    "BUTTERFLY",
+    "PANEL_BYTES",
+    "TILE_ROWS",
+    "add_gathered",
+    "add_products",
+    "butterflies",
+    "fma",
+]
 
 _WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
 VECTOR_BYTES = 64 if _WIDE else 32
@@ -134,7 +142,7 @@ def add_gathered(
 
 @intrinsic
 def butterflies(_: Any, values: Any, signs: Any, one: Any, out: Any) -> Any:
-    """Transform `BUTTERFLY` values times as many signs: log2(BUTTERFLY) steps of sums and differences.
+    """Make the first steps of a Hadamard transform of `BUTTERFLY` values times as many signs.
 
     Parameters
     ----------

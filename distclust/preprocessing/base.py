@@ -206,6 +206,8 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
         if not isinstance(params["backend"], str):
             params["backend"] = "auto"
+        if not isinstance(params.get("random_state"), int | None):
+            params["random_state"] = None
         arrays, scalars = {}, {}
         for name in (*self._fitted_names, "n_features_in_"):
             value = getattr(self, name)
