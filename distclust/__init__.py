@@ -6,6 +6,7 @@ from distclust.backends import connect
 from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
+from distclust.cluster.pipeline import save
 from distclust.cluster.registry import load
 from distclust.data.manifest import open_manifest
 from distclust.errors import (
@@ -35,4 +36,5 @@ __all__ = [
     "connect",
     "load",
     "open_manifest",
+    "save",
 ]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from distclust.backends import home_of, resolve
@@ -163,7 +163,7 @@ def _array_source(
             reset=reset,
             dtype=[np.float64, np.float32],
             order="C",
-            accept_sparse="csr",
+            accept_sparse="csr" if get_tags(estimator).input_tags.sparse else False,
             accept_large_sparse=False,
             ensure_all_finite=finite,
         )

@@ -64,6 +64,7 @@ def test_exported_names_are_pinned() -> None:
         "connect",
         "load",
         "open_manifest",
+        "save",
     ]
 
 

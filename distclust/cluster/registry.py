@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
+from distclust.cluster.pipeline import PIPELINE, pipeline_of
 from distclust.errors import ModelError
 from distclust.model import read_model
-from distclust.preprocessing.normalizer import Normalizer
-from distclust.preprocessing.pca import PCA
+from distclust.preprocessing import PCA, Normalizer, RobustScaler, SimpleImputer, StandardScaler
 from distclust.random_projection import (
     GaussianRandomProjection,
     HadamardRandomProjection,
@@ -30,7 +31,10 @@ KINDS: dict[str, Any] = {
         MiniBatchKMeans,
         Normalizer,
         PCA,
+        RobustScaler,
+        SimpleImputer,
         SparseRandomProjection,
+        StandardScaler,
     )
 }
 
@@ -46,7 +50,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     estimator
-        Fitted, but without ``labels_``.
+        Fitted, but without ``labels_``; a `sklearn.pipeline.Pipeline` of such where that was
+        saved, as by jobs with preprocessing.
 
     Raises
     ------
@@ -54,6 +59,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         There is no model, or it was changed, or it is of an unknown kind or version.
     """
     stored = read_model(path)
+    if stored.kind == PIPELINE:
+        return pipeline_of(stored, load, Path(path))
     if stored.kind not in KINDS:
         raise ModelError(f"{path} holds a {stored.kind!r}; known are {sorted(KINDS)}")
     return KINDS[stored.kind].from_stored(stored)

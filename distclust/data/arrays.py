@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from distclust.data.blocks import DENSE_CELLS, Block, FloatArray, Partition
+from distclust.data.blocks import DENSE_CELLS, PIECE_CELLS, Block, FloatArray, Partition
 from distclust.data.decode import BadValue, decode_columns, feature_dtype, is_numeric
 from distclust.errors import ConfigError, DataError
 
@@ -85,7 +85,7 @@ class ArraySource:
     @staticmethod
     def stream(block: Block) -> Iterator[Block]:
         """Yield views of a few rows."""
-        return block.cut(DENSE_CELLS)
+        return block.cut(DENSE_CELLS if block.is_sparse else PIECE_CELLS)
 
     @staticmethod
     def place_of(row_id: int, block: Block) -> str:

@@ -1,10 +1,14 @@
 """What all transformers of rows share: fitting by passes, transforming any input, saving.
 
-A subclass says three things. ``_fit(session, shards, source)`` sets its fitted attributes
-from passes over `shards`, each resident in which is a `RowStream`: no row is ever held, see
-`distclust.data.transformed`, and `reduce_blocks` merges what is made of its blocks.
-``row_step()`` returns the fitted `RowStep`: `transform`, sources and scorers all use that.
-``_fitted_names`` lists the attributes to save. ``_inverse_step()`` is for those that can.
+A subclass says a few things:
+
+- ``_fit(session, shards, source)`` sets its fitted attributes from passes over `shards`.
+  Resident in these is a `RowStream`: no row is ever held, see `distclust.data.transformed`,
+  and `reduce_blocks` merges what is made of its blocks.
+- ``row_step()`` returns the fitted `RowStep`: `transform`, sources and scorers all use that.
+- ``_fitted_names`` lists the attributes to save.
+- ``_inverse_step()`` is for those that can be undone, and ``invertible`` says whether
+  centers may be shown in the units of the raw rows.
 
 ================================================  =====================================
 X                                                 ``transform(X)``
@@ -92,7 +96,6 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
 
     _fitted_names: ClassVar[tuple[str, ...]] = ()
     _sklearn_class: ClassVar[type | None] = None
-    _allows_missing: ClassVar[bool] = False
 
     @abstractmethod
     def _fit(self, session: Session, shards: Shards, source: Source) -> None:
@@ -102,8 +105,13 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
     def row_step(self) -> RowStep:
         """Return what this fitted transformer does to rows, to send to workers."""
 
+    @property
+    def invertible(self) -> bool:
+        """Whether `inverse_transform` gives back what `transform` was given, but for rounding."""
+        return False
+
     def _inverse_step(self) -> RowStep:
-        """Return what undoes it."""
+        """Return what undoes it, as far as that is possible."""
         raise ConfigError(f"{type(self).__name__} cannot be inverted")
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -259,6 +267,11 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         tags.input_tags.allow_nan = self._allows_missing
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    @property
+    def _allows_missing(self) -> bool:
+        """Whether NaN may be in X."""
+        return False
 
     @property
     def _finite(self) -> bool | str:

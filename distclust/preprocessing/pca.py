@@ -183,6 +183,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, RowTransformer):
         prefix = type(self).__name__.lower()
         return Multiply(self.components_ / self._scale, self.mean_, prefix=prefix)
 
+    @property
+    def invertible(self) -> bool:
+        """Whether centers may be shown as rows: where components were left out, their mean is."""
+        return True
+
     def _inverse_step(self) -> Multiply:
         return Multiply((self.components_ * self._scale).T.copy(), shift=self.mean_)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field
 
 from distclust.cluster.hdbscan import HDBSCAN
@@ -20,7 +21,7 @@ from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.runner.costs import AlgorithmCost, hdbscan_cost, kmeans_cost, minibatch_cost
 
-__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "Strict", "register"]
+__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "FitSummary", "Strict", "register", "said"]
 
 MAX_CLUSTERS = 2**31 - 1  # labels are int32
 
@@ -31,6 +32,11 @@ class Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
     )
+
+
+def said(message: str, *path: str) -> pydantic_core.PydanticCustomError:
+    """Return what a validator raises to say a message of ours at a key below it."""
+    return pydantic_core.PydanticCustomError("job", "{message}", {"message": message, "path": path})
 
 
 class Estimator(Protocol):
@@ -210,7 +216,6 @@ register(
             spec.n_clusters,
             n_features,
             itemsize,
-            unit_rows=spec.metric == "cosine",
             runs=spec.n_runs,
         ),
     ),

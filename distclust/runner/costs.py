@@ -75,7 +75,7 @@ class WorkerMemory:
     passing : int
         Pieces of rows that its threads look at, and what a call makes of each row.
     loading : int
-        Batches being decoded at the same time, before they become blocks.
+        Batches being decoded and preprocessed at the same time, before they become blocks.
     kernels : int
         Scratch memory of its threads.
     state : int
@@ -107,7 +107,9 @@ def worker_memory(
     held_rows: int,
     row_bytes_limit: int,
     row_values: int,
+    kept_values: int,
     prefetched_bytes: int,
+    step_bytes: int = 0,
     largest_partition_rows: int,
     largest_partition_bytes: int,
     calls_at_once: int,
@@ -122,10 +124,12 @@ def worker_memory(
         Decoded bytes and rows of all partitions the process holds.
     row_bytes_limit : int
         What of them, with their state, may be in memory: `Room.row_bytes`.
-    row_values : int
-        Values read in each row: features and weight.
+    row_values, kept_values : int
+        Values read in each row, and kept of it: features and weight.
     prefetched_bytes : int
         Of the largest row group where storage is remote and read ahead; 0 for local files.
+    step_bytes : int
+        What preprocessing needs in each call, besides batches of rows and what is kept.
     largest_partition_rows : int
         What a call may make something of.
     largest_partition_bytes : int
@@ -141,9 +145,9 @@ def worker_memory(
     >>> cost = AlgorithmCost(to_worker_bytes=0, to_driver_bytes=0, flops_per_row=0,
     ...                      thread_bytes=1000, state_bytes=500)
     >>> memory = worker_memory(held_bytes=10_000, held_rows=100, row_bytes_limit=9000,
-    ...                        row_values=3, prefetched_bytes=0, largest_partition_rows=25,
-    ...                        largest_partition_bytes=2500, calls_at_once=2,
-    ...                        threads_per_call=3, cost=cost)
+    ...                        row_values=3, kept_values=3, prefetched_bytes=0,
+    ...                        largest_partition_rows=25, largest_partition_bytes=2500,
+    ...                        calls_at_once=2, threads_per_call=3, cost=cost)
     >>> memory.resident, memory.on_disk, memory.passing
     (9000, 2200, 12400)
     >>> memory.loading, memory.kernels, memory.state
@@ -151,10 +155,11 @@ def worker_memory(
     """
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
+    loading += step_bytes
     held = held_bytes + ROW_STATE_BYTES * cost.row_states * held_rows
     held += calls_at_once * largest_partition_bytes if cost.copies_rows else 0
     threads = calls_at_once * threads_per_call
-    piece = min(PIECE_ROWS, max(1, PIECE_CELLS // row_values)) * 8 * row_values
+    piece = min(PIECE_ROWS, max(1, PIECE_CELLS // kept_values)) * 8 * kept_values
     return WorkerMemory(
         resident=min(held, row_bytes_limit),
         passing=min(threads * piece, held_bytes)
@@ -167,9 +172,7 @@ def worker_memory(
     )
 
 
-def kmeans_cost(
-    n_clusters: int, n_features: int, itemsize: int, *, unit_rows: bool = False, runs: int = 1
-) -> AlgorithmCost:
+def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 1) -> AlgorithmCost:
     """Cost of one Lloyd iteration.
 
     With k clusters of d features: k·d centers in the data's own precision go out, and
@@ -181,8 +184,6 @@ def kmeans_cost(
     n_clusters, n_features : int
     itemsize : int
         Bytes a number: 4 for float32, 8 for float64.
-    unit_rows : bool
-        Whether rows are scaled to unit length once they are loaded.
     runs : int
         Runs with different seeds that iterate side by side.
 
@@ -200,7 +201,6 @@ def kmeans_cost(
         flops_per_row=2 * k * d * runs,
         thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
         state_bytes=(tables + 2 * sums) * runs,
-        copies_rows=unit_rows,
         row_states=runs,
     )
 

@@ -21,6 +21,7 @@ from distclust.data.storage import Room
 from distclust.engine.shards import partitions_for
 from distclust.errors import ConfigError
 from distclust.runner.costs import AlgorithmCost, WorkerMemory, worker_memory
+from distclust.runner.preprocessing import RowShape, shapes_of, step_bytes
 from distclust.runner.secrets import scrub
 from distclust.runner.spec import BackendSpec, JobSpec
 
@@ -29,7 +30,7 @@ __all__ = ["JobPlan", "Shard", "check_job", "make_plan", "n_partitions", "open_i
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One partition: its rows, the files they come from, and their decoded bytes.
+    """One partition: its rows, the files they come from, and their bytes as they are kept.
 
     `on_disk` says whether these are kept on the scratch disk, if partitions are dealt to
     workers in turn.
@@ -48,6 +49,8 @@ class JobPlan:
     Attributes
     ----------
     rows, features, files : int
+    kept_features : int
+        Of a row as workers keep it, after preprocessing; at most.
     dtype : str
     digest : str
         Of the manifest: changes when the data do.
@@ -67,6 +70,7 @@ class JobPlan:
 
     rows: int
     features: int
+    kept_features: int
     files: int
     dtype: str
     digest: str
@@ -91,6 +95,7 @@ class JobPlan:
             "data": {
                 "rows": self.rows,
                 "features": self.features,
+                "kept_features": self.kept_features,
                 "files": self.files,
                 "dtype": self.dtype,
                 "decoded_bytes": sum(shard.decoded_bytes for shard in self.shards),
@@ -154,7 +159,8 @@ def check_job(spec: JobSpec, manifest: Manifest) -> None:
         )
     init = getattr(spec.algorithm, "init", None)
     if isinstance(init, list):
-        _check_init(init, k, manifest)
+        kept = _kept_shape(spec, manifest).n_features
+        _check_init(init, k, kept, at_most=bool(spec.preprocess))
     taken = {"label", *spec.output.columns} & set(spec.input.id_columns)
     if taken:
         raise ConfigError(
@@ -164,16 +170,18 @@ def check_job(spec: JobSpec, manifest: Manifest) -> None:
     _check_output(spec.output.path, manifest)
 
 
-def _check_init(init: Sequence[Sequence[float]], k: int | None, manifest: Manifest) -> None:
+def _check_init(
+    init: Sequence[Sequence[float]], k: int | None, n_features: int, *, at_most: bool
+) -> None:
     if k is not None and len(init) != k:
         raise ConfigError(
             f"algorithm.init has {len(init)} centers, but algorithm.n_clusters is {k}"
         )
     for i, center in enumerate(init):
-        if len(center) != manifest.n_features:
+        if len(center) > n_features or (len(center) < n_features and not at_most):
             raise ConfigError(
                 f"algorithm.init[{i}] has {len(center)} numbers, "
-                f"but the data has {manifest.n_features} features"
+                f"but the data has {n_features} features"
             )
 
 
@@ -197,23 +205,28 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     backend = spec.backend
     threads = backend.threads_per_worker or 1
     workers, assumed = _workers(backend, threads)
-    specs = plan_shards(manifest, n_partitions(backend, manifest, workers))
+    specs = plan_shards(manifest, n_partitions(spec, manifest, workers))
     in_process = backend.name == "local"
     processes = 1 if in_process else workers
     room = Room.of(backend.memory_limit, backend.scratch_dir).shared(processes)
     if room.memory_limit is None:
         assumed += (f"backend.memory_limit is not set: taken as {size(room.limit)} a process",)
-    shards = tuple(_shards(specs, processes, room.row_bytes))
+    shapes = _shapes(spec, manifest)
+    kept = shapes[-1]
+    row_bytes = _kept_row_bytes(kept, manifest)
+    shards = tuple(_shards(specs, processes, room.row_bytes, row_bytes))
     held = -(-len(shards) // processes)
-    cost = spec.plugin.cost(spec.algorithm, manifest.n_features, manifest.dtype.itemsize)
+    cost = spec.plugin.cost(spec.algorithm, kept.n_features, kept.itemsize)
     memory = worker_memory(
         held_bytes=_heaviest([shard.decoded_bytes for shard in shards], held),
         held_rows=_heaviest([shard.rows for shard in shards], held),
         row_bytes_limit=room.row_bytes,
         row_values=manifest.n_features + (manifest.selection.weight is not None),
+        kept_values=kept.n_features + (manifest.selection.weight is not None),
         prefetched_bytes=_prefetched(manifest),
+        step_bytes=step_bytes(spec.preprocess, shapes, threads),
         largest_partition_rows=max(spec.n_rows for spec in specs),
-        largest_partition_bytes=max(spec.decoded_bytes for spec in specs),
+        largest_partition_bytes=max(shard.decoded_bytes for shard in shards),
         calls_at_once=workers if in_process else 1,
         threads_per_call=threads,
         cost=cost,
@@ -221,6 +234,7 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     return JobPlan(
         rows=manifest.n_rows,
         features=manifest.n_features,
+        kept_features=kept.n_features,
         files=len(manifest.files),
         dtype=str(manifest.dtype),
         digest=manifest.digest,
@@ -238,10 +252,24 @@ def make_plan(spec: JobSpec, manifest: Manifest) -> JobPlan:
     )
 
 
-def n_partitions(backend: BackendSpec, manifest: Manifest, workers: int) -> int:
+def n_partitions(spec: JobSpec, manifest: Manifest, workers: int) -> int:
     """Return how many partitions a job asks for, on a cluster of so many workers."""
-    row_nbytes = manifest.n_features * manifest.dtype.itemsize
-    return backend.partitions or partitions_for(manifest.n_rows, row_nbytes, workers)
+    row_nbytes = _kept_row_bytes(_kept_shape(spec, manifest), manifest)
+    return spec.backend.partitions or partitions_for(manifest.n_rows, row_nbytes, workers)
+
+
+def _shapes(spec: JobSpec, manifest: Manifest) -> list[RowShape]:
+    """Return what rows look like before the first step and after each, at most."""
+    raw = RowShape(manifest.n_features, manifest.dtype.itemsize)
+    return shapes_of(spec.preprocess, raw, manifest.n_rows)
+
+
+def _kept_shape(spec: JobSpec, manifest: Manifest) -> RowShape:
+    return _shapes(spec, manifest)[-1]
+
+
+def _kept_row_bytes(kept: RowShape, manifest: Manifest) -> int:
+    return kept.n_features * kept.itemsize + (8 if manifest.selection.weight is not None else 0)
 
 
 def _workers(backend: BackendSpec, threads: int) -> tuple[int, tuple[str, ...]]:
@@ -264,17 +292,18 @@ def _prefetched(manifest: Manifest) -> int:
     return max((group.decoded_bytes for file in remote for group in file.row_groups), default=0)
 
 
-def _shards(specs: Sequence[ShardSpec], processes: int, row_bytes: int) -> Iterator[Shard]:
+def _shards(
+    specs: Sequence[ShardSpec], processes: int, limit: int, row_bytes: int
+) -> Iterator[Shard]:
     """Deal partitions to processes in turn; what does not fit in memory goes to disk."""
     in_memory = [0] * processes
     for number, spec in enumerate(specs):
-        fits = in_memory[number % processes] + spec.decoded_bytes <= row_bytes
+        kept_bytes = spec.n_rows * row_bytes
+        fits = in_memory[number % processes] + kept_bytes <= limit
         if fits:
-            in_memory[number % processes] += spec.decoded_bytes
+            in_memory[number % processes] += kept_bytes
         files = len({piece.path for piece in spec.pieces})
-        yield Shard(
-            rows=spec.n_rows, files=files, decoded_bytes=spec.decoded_bytes, on_disk=not fits
-        )
+        yield Shard(rows=spec.n_rows, files=files, decoded_bytes=kept_bytes, on_disk=not fits)
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
@@ -301,8 +330,9 @@ def plan_view(plan: JobPlan) -> Group:
     iteration, memory = figures["iteration"], plan.memory
     parts = {name: size(value) for name, value in asdict(memory).items() if name != "on_disk"}
     told = ", ".join(f"{name} {value}" for name, value in parts.items())
+    kept = "" if plan.kept_features == plan.features else f"; kept are {plan.kept_features}"
     for row in (
-        ("data", f"{plan.files} files, {plan.features} features, {plan.dtype}"),
+        ("data", f"{plan.files} files, {plan.features} features, {plan.dtype}{kept}"),
         (
             "backend",
             f"{plan.backend}: {plan.workers} workers x {plan.threads_per_worker} threads "

@@ -73,8 +73,6 @@ class Problem:
                 return cls(path, "must hold keys and values", found)
             case "too_short" | "string_too_short":
                 return cls(path, "must not be empty")
-            case "too_long":
-                return cls(path, "must be an empty list: this version has no preprocessing steps")
         text = detail["msg"].removeprefix("Input ").replace("should", "must")
         return cls(path, text, found)
 

@@ -34,6 +34,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 LISTED_CLUSTERS = 24
+TOLD_VALUES = 100_000  # of centers in run.json
 FEATURES_WIDTH = 72  # characters for the centers' columns
 ENGINES = {"ray": ("ray",), "dask": ("dask", "distributed")}
 
@@ -52,7 +53,10 @@ class RunReport:
     rows, files, features : int
     feature_names : tuple of str or None
     counts : ClusterCounts
-    centers : ndarray of shape (n_clusters, n_features), or None
+    centers : ndarray of shape (n_clusters, n_kept_features), or None
+        As the clusterer has them, after preprocessing.
+    original_centers : ndarray of shape (n_clusters, n_features), or None
+        In the units of the input, where preprocessing can be undone; else None.
     figures : dict
         Of the fit: ``n_iter``, ``inertia``, ``inertia_history``.
     input_digest, labels_digest : str
@@ -68,6 +72,7 @@ class RunReport:
     feature_names: tuple[str, ...] | None
     counts: ClusterCounts
     centers: npt.NDArray[Any] | None
+    original_centers: npt.NDArray[Any] | None
     figures: dict[str, Any]
     input_digest: str
     labels_digest: str
@@ -93,6 +98,7 @@ class RunReport:
                 **self.figures,
                 "cluster_sizes": self.counts.rows.tolist(),
                 "feature_names": None if self.feature_names is None else list(self.feature_names),
+                **self._centers_in_original_units(),
             },
             "digests": {
                 "input": self.input_digest,
@@ -106,6 +112,13 @@ class RunReport:
                 "cpus": os.cpu_count(),
             },
         }
+
+    def _centers_in_original_units(self) -> dict[str, Any]:
+        """Tell centers that are not in the model as they are, unless there are very many."""
+        centers = self.original_centers
+        if not self.spec.preprocess or centers is None or centers.size > TOLD_VALUES:
+            return {}
+        return {"original_centers": centers.tolist()}
 
 
 def centers_sha256(centers: npt.NDArray[Any]) -> str:
@@ -156,7 +169,7 @@ def report_places(report: RunReport) -> str:
 
 def report_table(report: RunReport) -> Table:
     """A table of the clusters, largest first."""
-    counts, centers = report.counts, report.centers
+    counts, centers = report.counts, report.original_centers
     names = _feature_names(report)
     widths = itertools.accumulate(max(len(name), 6) + 3 for name in names)
     shown = sum(width <= FEATURES_WIDTH for width in widths)
@@ -183,7 +196,7 @@ def report_table(report: RunReport) -> Table:
 
 
 def _feature_names(report: RunReport) -> Sequence[str]:
-    if report.centers is None:
+    if report.original_centers is None:
         return ()
     if report.feature_names is not None:
         return report.feature_names

@@ -10,19 +10,27 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.pipeline import make_pipeline
 
 from distclust.backends import connect
+from distclust.cluster.pipeline import StepScorer, original_centers, save
 from distclust.data import Manifest, OutputDir, ParquetSource, read_manifest
+from distclust.data.blocks import Source
+from distclust.data.transformed import TransformedRows
 from distclust.engine.events import Listener
 from distclust.engine.shards import Session
 from distclust.errors import ClusterError, ConfigError, DataError, DistclustError, OutputExists
+from distclust.preprocessing.base import RowTransformer
 from distclust.runner.algorithms import Estimator
 from distclust.runner.interrupt import Signals, interruptible
 from distclust.runner.labelling import ClusterCounts, LabelledFile, label_files, labels_sha256
 from distclust.runner.plan import check_job, n_partitions, open_input
+from distclust.runner.preprocessing import STEPS
 from distclust.runner.progress import Tally
 from distclust.runner.report import RunReport, now
 from distclust.runner.secrets import scrub
@@ -100,11 +108,11 @@ def run_job(spec: JobSpec, listeners: Sequence[Listener] = ()) -> RunReport:
         try:
             with storage_errors(ConfigError, "output.path cannot be used"):
                 output.prepare()
-            model, files = _compute(spec, manifest, output, watch, (*listeners, tally), signals)
+            fitted, files = _compute(spec, manifest, output, watch, (*listeners, tally), signals)
             with storage_errors(ClusterError, "the output cannot be written"):
                 with watch.stage("check"):
                     labels_digest = labels_sha256(files)
-                summary = spec.plugin.summary(model)
+                summary = spec.plugin.summary(fitted.model)
                 report = RunReport(
                     spec=spec,
                     started=started,
@@ -116,16 +124,33 @@ def run_job(spec: JobSpec, listeners: Sequence[Listener] = ()) -> RunReport:
                     feature_names=manifest.feature_names,
                     counts=_count(files, spec.n_clusters),
                     centers=summary.centers,
+                    original_centers=fitted.original(summary.centers),
                     figures=summary.figures,
                     input_digest=manifest.digest,
                     labels_digest=labels_digest,
                 )
                 with signals.held():
-                    _publish(output, model, report, files)
+                    _publish(output, fitted, report, files)
         except BaseException:
             output.abort()
             raise
     return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a job has learned: its preprocessing steps in turn, and a clusterer after them."""
+
+    steps: tuple[RowTransformer, ...]
+    model: Estimator
+
+    def original(self, centers: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        """Return centers in the units of the input, if all steps can be undone."""
+        return None if centers is None else original_centers(list(self.steps), centers)
+
+    def save(self, path: Any) -> None:
+        """Write the model directory: a pipeline's where there are steps."""
+        save(make_pipeline(*self.steps, self.model) if self.steps else self.model, path)
 
 
 def _compute(
@@ -135,7 +160,7 @@ def _compute(
     watch: Stopwatch,
     listeners: Sequence[Listener],
     signals: Signals,
-) -> tuple[Estimator, list[LabelledFile]]:
+) -> tuple[Fitted, list[LabelledFile]]:
     """Fit and label, on the job's backend; it is gone when this returns or raises."""
     plugin = spec.plugin
     offered = ("label", *plugin.label_columns)
@@ -145,14 +170,25 @@ def _compute(
             backend = stack.enter_context(connect(spec.backend.name, **_options(spec.backend)))
             signals.install()
         session = Session(backend, listeners=listeners)
-        n_parts = n_partitions(spec.backend, manifest, backend.slots)
+        n_parts = n_partitions(spec, manifest, backend.slots)
         model = plugin.build(spec.algorithm, n_parts)
+        raw = ParquetSource(manifest)
+        source: Source = raw
+        steps: list[RowTransformer] = []
+        with watch.stage("preprocess") if spec.preprocess else contextlib.nullcontext():
+            for step_spec in spec.preprocess:
+                step = STEPS[getattr(step_spec, "name")].build(step_spec, n_parts)  # noqa: B009
+                steps.append(step.fit_source(session, source))
+                source = step.transform_source(source)
         with watch.stage("fit"):
-            model.fit_source(session, ParquetSource(manifest))
+            model.fit_source(session, source)
         with watch.stage("label"):
-            scorer = model.scorer(offered)
-            files = label_files(session, manifest, scorer, tuple(columns), output.attempts_dir)
-    return model, files
+            scorer: Any = model.scorer(offered)
+            if isinstance(source, TransformedRows):
+                scorer = StepScorer(source.step, scorer)
+                raw = cast(ParquetSource, source.source)  # which reads missing values if those do
+            files = label_files(session, raw.manifest, scorer, tuple(columns), output.attempts_dir)
+    return Fitted(steps=tuple(steps), model=model), files
 
 
 def _options(backend: BackendSpec) -> dict[str, Any]:
@@ -173,9 +209,9 @@ def _count(files: Sequence[LabelledFile], n_clusters: int | None) -> ClusterCoun
 
 
 def _publish(
-    output: OutputDir, model: Estimator, report: RunReport, files: Sequence[LabelledFile]
+    output: OutputDir, fitted: Fitted, report: RunReport, files: Sequence[LabelledFile]
 ) -> None:
-    model.save(output.stage_path("model"))
+    fitted.save(output.stage_path("model"))
     record = report.as_dict()
     write_json(output.stage_path("run.json"), record)
     write_json(output.stage_path("status.json"), status_record(0, "complete"))

@@ -3,7 +3,7 @@
 ::
 
     input:      {path, columns | vector, weight, id_columns, dtype}
-    preprocess: []
+    preprocess: [{name, ...parameters of that step}, ...]
     algorithm:  {name, ...parameters of that algorithm}
     backend:    {name, workers, threads_per_worker, partitions, memory_limit,
                  scratch_dir, address, insecure}
@@ -20,12 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import pydantic_core
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from distclust.data.storage import Room
 from distclust.errors import ConfigError
-from distclust.runner.algorithms import ALGORITHMS, Algorithm, Strict
+from distclust.runner.algorithms import ALGORITHMS, Algorithm, Strict, said
+from distclust.runner.preprocessing import STEPS
 from distclust.runner.problems import Problem, ProblemReport
 from distclust.runner.secrets import scrub_tree
 from distclust.runner.yamlfile import KeyPath, parse_yaml, read_yaml
@@ -37,7 +37,6 @@ MAX_WORKERS = 1_000_000
 # A YAML list becomes a tuple; its items stay strict.
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
-NoSteps = Annotated[tuple[()], Field(strict=False)]
 SomeNames = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 
 
@@ -71,11 +70,11 @@ class InputSpec(Strict):
     @model_validator(mode="after")
     def _check(self) -> InputSpec:
         if self.columns is not None and self.vector is not None:
-            raise _said("give either columns or vector, not both")
+            raise said("give either columns or vector, not both")
         _refuse_repeats("columns", self.columns or ())
         _refuse_repeats("id_columns", self.id_columns)
         if self.weight is not None and self.weight in (self.columns or ()):
-            raise _said(f"{self.weight!r} is also one of the columns", "weight")
+            raise said(f"{self.weight!r} is also one of the columns", "weight")
         return self
 
     @property
@@ -122,9 +121,9 @@ class BackendSpec(Strict):
         try:
             Room.of(self.memory_limit)
         except ConfigError as error:
-            raise _said(str(error), "memory_limit") from None
+            raise said(str(error), "memory_limit") from None
         if self.name == "local" and self.address is not None:
-            raise _said("is for name: ray or dask; the local backend has none", "address")
+            raise said("is for name: ray or dask; the local backend has none", "address")
         return self
 
 
@@ -156,14 +155,14 @@ class OutputSpec(Strict):
 
 
 class _Unknown(Strict):
-    """Stands in for an algorithm that is itself wrong, so that the rest is still checked."""
+    """Stands in for an algorithm or a step that is itself wrong: the rest is still checked."""
 
 
 class JobSpec(Strict):
     """A whole job; see the module's docstring."""
 
     input: InputSpec
-    preprocess: NoSteps = ()
+    preprocess: Annotated[tuple[SerializeAsAny[Strict], ...], Field(strict=False)] = ()
     algorithm: SerializeAsAny[Strict]
     backend: BackendSpec = BackendSpec()
     output: OutputSpec
@@ -175,7 +174,7 @@ class JobSpec(Strict):
         offered = self.plugin.label_columns
         for column in self.output.columns:
             if column != "label" and column not in offered:
-                raise _said(
+                raise said(
                     f"{self.algorithm_name} gives no column {column!r}; "
                     f"it offers: label, {', '.join(offered)}",
                     "output",
@@ -258,35 +257,54 @@ def parse_job(
     """
     problems: list[Problem] = []
     fields: dict[str, Any] = {"input": {}, "output": {}, **value}
-    fields["algorithm"] = _parse_algorithm(value.get("algorithm"), problems)
+    fields["algorithm"] = _parse_named(value.get("algorithm"), ("algorithm",), problems)
+    steps = value.get("preprocess")
+    paths: list[KeyPath] = [("algorithm",)]
+    if isinstance(steps, list | tuple):
+        paths += [("preprocess", number) for number in range(len(steps))]
+        fields["preprocess"] = tuple(
+            _parse_named(step, path, problems) for step, path in zip(steps, paths[1:], strict=True)
+        )
     job = _validated(JobSpec, fields, (), problems)
     if job is None or problems:
-        models: dict[KeyPath, type[Strict]] = {
-            (): JobSpec,
-            ("algorithm",): _algorithm_model(value),
-        }
-        raise ProblemReport(problems, models, sources or {}, default_source).error()
+        models: dict[KeyPath, type[Strict]] = {path: _model_of(value, path) for path in paths}
+        raise ProblemReport(
+            problems, {(): JobSpec, **models}, sources or {}, default_source
+        ).error()
     return cast(JobSpec, job)
 
 
-def _algorithm_model(value: Mapping[str, Any]) -> type[Strict]:
-    written = value.get("algorithm")
-    name = written.get("name") if isinstance(written, Mapping) else None
-    known = ALGORITHMS.get(name) if isinstance(name, str) else None
+def _known(path: KeyPath) -> dict[str, Any]:
+    """Return the registry of what can be named there."""
+    return ALGORITHMS if path == ("algorithm",) else STEPS
+
+
+def _model_of(value: Any, path: KeyPath) -> type[Strict]:
+    """Return the model of what is named there."""
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else value[part]
+        if value is None:
+            return Strict
+    name = value.get("name") if isinstance(value, Mapping) else None
+    known = _known(path).get(name) if isinstance(name, str) else None
     return known.spec if known else Strict
 
 
-def _parse_algorithm(value: Any, problems: list[Problem]) -> Strict:
-    path: KeyPath = ("algorithm",)
+def _parse_named(value: Any, path: KeyPath, problems: list[Problem]) -> Strict:
+    """Validate an algorithm or a step by the model that its name selects."""
+    known = _known(path)
     if not isinstance(value, Mapping):
-        problems.append(Problem(path, "is required: {name: kmeans, n_clusters: 8, ...}"))
+        example = "n_clusters: 8" if known is ALGORITHMS else "with_mean: true"
+        example = f"{{name: {next(iter(known))}, {example}, ...}}"
+        said = f"is required: {example}" if value is None else f"must hold keys: {example}"
+        problems.append(Problem(path, said))
         return _Unknown()
     name = value.get("name")
-    if not isinstance(name, str) or name not in ALGORITHMS:
-        said = f"must be one of: {', '.join(sorted(ALGORITHMS))}"
-        problems.append(Problem((*path, "name"), said, repr(name), tuple(ALGORITHMS)))
+    if not isinstance(name, str) or name not in known:
+        said = f"must be one of: {', '.join(sorted(known))}"
+        problems.append(Problem((*path, "name"), said, repr(name), tuple(known)))
         return _Unknown()
-    return _validated(ALGORITHMS[name].spec, value, path, problems) or _Unknown()
+    return _validated(known[name].spec, value, path, problems) or _Unknown()
 
 
 def _validated(
@@ -324,9 +342,5 @@ def _refuse_repeats(what: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise _said(f"{name!r} is listed twice", what)
+            raise said(f"{name!r} is listed twice", what)
         seen.add(name)
-
-
-def _said(message: str, *path: str) -> pydantic_core.PydanticCustomError:
-    return pydantic_core.PydanticCustomError("job", "{message}", {"message": message, "path": path})

@@ -82,8 +82,17 @@ def test_a_job_cannot_be_changed(tmp_path: Path) -> None:
         ("preprocess: []", "n_clusters: 3", "{}:2: n_clusters: unknown key; did you mean "
          "algorithm.n_clusters?"),
         ("backend:", "backnd:", "{}:4: backnd: unknown key; did you mean backend?"),
-        ("preprocess: []", "preprocess: [scale]", "{}:2: preprocess: must be an empty list: this "
-         "version has no preprocessing steps"),
+        ("preprocess: []", "preprocess: [normalizer]", "{}:2: preprocess[0]: must hold keys: "
+         "{{name: standard_scaler, with_mean: true, ...}}"),
+        ("preprocess: []", "preprocess: {name: normalizer}", "{}:2: preprocess: must be a list, "
+         "got {{'name': 'normalizer'}}"),
+        ("preprocess: []", "preprocess: [{name: standard_scale}]", "{}:2: preprocess[0].name: must "
+         "be one of: normalizer, robust_scaler, simple_imputer, standard_scaler, got "
+         "'standard_scale'; did you mean 'standard_scaler'?"),
+        ("preprocess: []", "preprocess: [{name: normalizer}, {name: standard_scaler, with_men: no}"
+         "]", "{}:2: preprocess[1].with_men: unknown key; did you mean preprocess[1].with_mean?"),
+        ("preprocess: []", "preprocess: [{name: robust_scaler, quantile_range: [75, 25]}]",
+         "{}:2: preprocess[0].quantile_range: [75.0, 25.0] must be ascending"),
         ("name: kmeans", "name: kmean", "{}:3: algorithm.name: must be one of: hdbscan, "
          "kmeans, minibatch_kmeans, got 'kmean'; did you mean 'kmeans'?"),
         ("name: local", "name: loca", "{}:4: backend.name: must be 'local', 'ray' or 'dask', got "

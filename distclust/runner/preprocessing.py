@@ -1,0 +1,189 @@
+"""The preprocessing steps a job file can name: their parameters, and how to build each.
+
+A new step is one parameter model and one `register_step` call; nothing else in the runner
+asks which steps there are. Steps are fitted one after another by streaming the rows, see
+`distclust.preprocessing.base`; what is kept of the rows is only what comes out of the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from distclust.data.blocks import DENSE_CELLS
+from distclust.preprocessing import Normalizer, RobustScaler, SimpleImputer, StandardScaler
+from distclust.preprocessing.base import RowTransformer
+from distclust.preprocessing.statistics import COUNT_BYTES
+from distclust.runner.algorithms import Strict, said
+
+__all__ = ["STEPS", "PreprocessStep", "RowShape", "register_step", "shapes_of", "step_bytes"]
+
+SUM_BYTES = 8 * 200  # of one feature's exact sums
+
+
+class RowShape(NamedTuple):
+    """What rows look like between two steps."""
+
+    n_features: int
+    itemsize: int  # bytes of a value
+
+
+Spec = TypeVar("Spec", bound=Strict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessStep(Generic[Spec]):
+    """One entry of the registry.
+
+    Attributes
+    ----------
+    spec : type
+        Parameter model; its field ``name`` is the literal that selects it.
+    build : callable
+        Makes the unfitted transformer from the spec and the number of partitions.
+    shape : callable
+        What rows look like afterwards, at most, from the spec, their shape before and how
+        many there are.
+    fitting_bytes : callable
+        What a pass of the fit holds of its own, from the spec and the rows' shape.
+    applying_bytes : callable
+        What a worker holds to apply the step, besides pieces of rows; likewise.
+    """
+
+    spec: type[Spec]
+    build: Callable[[Spec, int], RowTransformer]
+    shape: Callable[[Spec, RowShape, int], RowShape] = lambda spec, shape, n_rows: shape
+    fitting_bytes: Callable[[Spec, RowShape], int] = lambda spec, shape: 0
+    applying_bytes: Callable[[Spec, RowShape], int] = lambda spec, shape: 0
+
+
+STEPS: dict[str, PreprocessStep[Any]] = {}
+
+
+def register_step(name: str, step: PreprocessStep[Any]) -> None:
+    """Let jobs name a preprocessing step."""
+    STEPS[name] = step
+
+
+def shapes_of(specs: Sequence[Any], raw: RowShape, n_rows: int) -> list[RowShape]:
+    """Return what rows look like before the first step, and after each."""
+    shapes = [raw]
+    for spec in specs:
+        shapes.append(STEPS[spec.name].shape(spec, shapes[-1], n_rows))
+    return shapes
+
+
+def step_bytes(specs: Sequence[Any], shapes: Sequence[RowShape], threads: int) -> int:
+    """Return the bytes a call needs to fit or apply steps, beside the rows it reads and keeps.
+
+    Each thread has pieces of rows before and after each step, as doubles at most.
+    """
+    pieces = (len(specs) + 1) * 8 * DENSE_CELLS if specs else 0
+    fitting = [
+        STEPS[s.name].fitting_bytes(s, shape) for s, shape in zip(specs, shapes, strict=False)
+    ]
+    applying = [
+        STEPS[s.name].applying_bytes(s, shape) for s, shape in zip(specs, shapes, strict=False)
+    ]
+    return threads * (pieces + 2 * max(fitting, default=0)) + sum(applying)
+
+
+def _parameters(spec: Strict, n_partitions: int) -> dict[str, Any]:
+    return {**spec.model_dump(exclude={"name"}), "n_partitions": n_partitions}
+
+
+class StandardScalerSpec(Strict):
+    """Parameters of `distclust.preprocessing.StandardScaler`."""
+
+    name: Literal["standard_scaler"]
+    with_mean: bool = True
+    with_std: bool = True
+
+
+Percentage = Annotated[float, Field(ge=0, le=100)]
+
+
+class RobustScalerSpec(Strict):
+    """Parameters of `distclust.preprocessing.RobustScaler`."""
+
+    name: Literal["robust_scaler"]
+    with_centering: bool = True
+    with_scaling: bool = True
+    quantile_range: Annotated[tuple[Percentage, Percentage], Field(strict=False)] = (25.0, 75.0)
+    unit_variance: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> RobustScalerSpec:
+        low, high = self.quantile_range
+        if low > high:
+            raise said(f"[{low}, {high}] must be ascending", "quantile_range")
+        return self
+
+
+class NormalizerSpec(Strict):
+    """Parameters of `distclust.preprocessing.Normalizer`."""
+
+    name: Literal["normalizer"]
+    norm: Literal["l1", "l2", "max"] = "l2"
+
+
+class SimpleImputerSpec(Strict):
+    """Parameters of `distclust.preprocessing.SimpleImputer`.
+
+    Without `missing_values`, NaN and null are what is missing.
+    """
+
+    name: Literal["simple_imputer"]
+    missing_values: float | None = None
+    strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean"
+    fill_value: float | None = None
+    keep_empty_features: bool = False
+
+    def parameters(self, n_partitions: int) -> dict[str, Any]:
+        """Return the transformer's parameters."""
+        given = _parameters(self, n_partitions)
+        if self.missing_values is None:
+            given["missing_values"] = np.nan
+        return given
+
+
+def _counting(spec: Any, shape: RowShape) -> int:
+    return COUNT_BYTES
+
+
+def _summing(spec: Any, shape: RowShape) -> int:
+    return SUM_BYTES * shape.n_features
+
+
+register_step(
+    "standard_scaler",
+    PreprocessStep(
+        spec=StandardScalerSpec,
+        build=lambda spec, n: StandardScaler(**_parameters(spec, n)),
+        fitting_bytes=_summing,
+    ),
+)
+register_step(
+    "robust_scaler",
+    PreprocessStep(
+        spec=RobustScalerSpec,
+        build=lambda spec, n: RobustScaler(**_parameters(spec, n)),
+        fitting_bytes=_counting,
+    ),
+)
+register_step(
+    "normalizer",
+    PreprocessStep(spec=NormalizerSpec, build=lambda spec, n: Normalizer(**_parameters(spec, n))),
+)
+register_step(
+    "simple_imputer",
+    PreprocessStep(
+        spec=SimpleImputerSpec,
+        build=lambda spec, n: SimpleImputer(**spec.parameters(n)),
+        fitting_bytes=lambda spec, shape: max(_counting(spec, shape), _summing(spec, shape)),
+    ),
+)
