@@ -235,7 +235,7 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         wrong = {*fitted} ^ known | {*stored.params} - {*cls._get_param_names()}
         if wrong:
             raise ModelError(f"not a {cls.__name__} as it was saved: see {sorted(wrong)}")
-        model = cls(**stored.params)
+        model = cls(**{name: _parameter(value) for name, value in stored.params.items()})
         names = fitted.pop("feature_names_in_")
         if names:
             model.feature_names_in_ = np.asarray(names, dtype=object)
@@ -338,3 +338,8 @@ def _transform_chunk(chunk: Any, *, step: RowStep, dtype: np.dtype[Any]) -> npt.
 def _plain(value: Any) -> Any:
     """Return a JSON value."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _parameter(value: Any) -> Any:
+    """Turn a JSON value into a parameter's."""
+    return tuple(value) if isinstance(value, list) else value

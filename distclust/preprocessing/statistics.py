@@ -9,6 +9,7 @@ Counting takes a few more passes, in bounded memory, and is exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +195,8 @@ def most_frequent(shards: Shards, missing: float, names: Sequence[str]) -> F64:
     DataError
         A column has more than `DISTINCT_VALUES` different values, which are not held.
     """
-    found: list[Tally] = shards.reduce(_tallies, _both_tallies, missing, tuple(names))
+    merge = partial(_merged, tuple(names))
+    found: list[Tally] = shards.reduce(_tallies, merge, missing, tuple(names))
     modes = [
         tally.values[np.argmax(tally.counts)] if len(tally.values) else np.nan for tally in found
     ]
@@ -216,16 +218,11 @@ class Tally(NamedTuple):
 
 
 def _tallies(stream: RowStream, missing: float, names: Sequence[str]) -> list[Tally]:
-    def merge(a: list[Tally], b: list[Tally]) -> list[Tally]:
-        return [_few(tally, name) for tally, name in zip(_both_tallies(a, b), names, strict=True)]
-
     def of_block(block: Block) -> list[Tally]:
-        return [
-            _few(_tally(column, missing), name)
-            for column, name in zip(block.X.T, names, strict=True)
-        ]
+        tallies = [_tally(column, missing) for column in block.X.T]
+        return [_few(tally, name) for tally, name in zip(tallies, names, strict=True)]
 
-    return reduce_blocks(stream, of_block, merge)
+    return reduce_blocks(stream, of_block, partial(_merged, names))
 
 
 def _tally(column: npt.NDArray[Any], missing: float) -> Tally:
@@ -242,8 +239,8 @@ def _few(tally: Tally, name: str) -> Tally:
     return tally
 
 
-def _both_tallies(a: list[Tally], b: list[Tally]) -> list[Tally]:
-    return [one.plus(other) for one, other in zip(a, b, strict=True)]
+def _merged(names: Sequence[str], a: list[Tally], b: list[Tally]) -> list[Tally]:
+    return [_few(one.plus(other), name) for one, other, name in zip(a, b, names, strict=True)]
 
 
 def _plus(a: I64, b: I64) -> I64:
