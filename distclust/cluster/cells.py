@@ -219,7 +219,8 @@ def core_answers(
         )
         queries = build(X, metric, map_tiles)
         tree = cell.tree(metric)
-        dist[queries.order] = neighbors_within(queries, radius[queries.order], tree, k, map_tiles)
+        nearest = neighbors_within(queries, radius[queries.order], tree, k, map_tiles)
+        dist[queries.order] = nearest.dist
     answers = []
     for asked, rows, found in zip(
         questions, near, np.split(dist, np.cumsum(counts)[:-1]), strict=True

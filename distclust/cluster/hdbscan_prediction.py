@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from distclust.cluster.prediction import (
 )
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session
+from distclust.engine.threads import worker_threads
 from distclust.errors import ConfigError
 from distclust.inputs import Input, is_in_memory, opened
 from distclust.kernels.membership import memberships
@@ -115,11 +116,12 @@ class HierarchyPrediction(HierarchyResults):
         finite = np.flatnonzero(np.isfinite(X).all(axis=1))
         if not exemplars or not len(finite):
             return found
-        threads = len(os.sched_getaffinity(0))
-        joined = self._predictor().join(X[finite], threads)
-        distances = [
-            NeighborIndex(rows, self.metric).nearest(X[finite], 1, threads)[0] for rows in exemplars
-        ]
+        predictor = self._predictor()
+        with _all_threads():
+            joined = predictor.join(X[finite])
+            distances = [
+                NeighborIndex(rows, self.metric).nearest(X[finite], 1)[0] for rows in exemplars
+            ]
         found[finite] = memberships(
             tree,
             self._clustering.flat.selected,
@@ -140,12 +142,13 @@ class HierarchyPrediction(HierarchyResults):
     def _predictor(self) -> Predictor:
         """Return what labels new rows; it is kept, since it takes longer than a few labels."""
         if "predictor" not in self._made:
-            self._made["predictor"] = Predictor(
-                self._fitted_rows(),
-                self.metric,
-                self.min_samples_,
-                self._clustering,
-                threads=len(os.sched_getaffinity(0)),
-            )
+            with _all_threads():
+                self._made["predictor"] = Predictor(
+                    self._fitted_rows(), self.metric, self.min_samples_, self._clustering
+                )
         predictor: Predictor = self._made["predictor"]
         return predictor
+
+
+def _all_threads() -> AbstractContextManager[None]:
+    return worker_threads(len(os.sched_getaffinity(0)))

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from distclust.cluster.flat_clustering import FlatClustering
 from distclust.cluster.neighbor_index import NeighborIndex
 from distclust.data.blocks import Partition
-from distclust.engine.threads import n_threads
 from distclust.kernels.flat import row_labels, row_probabilities
 from distclust.kernels.hierarchy import densities
-from distclust.kernels.joining import Joined, join, reach
+from distclust.kernels.joining import Joined, join
 
 __all__ = ["Predicted", "Predictor", "block_predictions", "predict_rows"]
 
@@ -36,7 +35,7 @@ class Predicted(NamedTuple):
 
 
 class Predictor:
-    """All that is needed to label new rows, anywhere.
+    """All that is needed to label new rows, anywhere; works on the current call's threads.
 
     Parameters
     ----------
@@ -45,61 +44,41 @@ class Predictor:
     metric : str
     min_samples : int
     clustering : FlatClustering
-    threads : int
-        For looking up the fitted rows' core distances.
     """
 
     def __init__(
-        self,
-        X: npt.NDArray[Any],
-        metric: str,
-        min_samples: int,
-        clustering: FlatClustering,
-        threads: int = 1,
+        self, X: npt.NDArray[Any], metric: str, min_samples: int, clustering: FlatClustering
     ) -> None:
         self.rows = np.flatnonzero(np.isfinite(X).all(axis=1))
-        finite = X if len(self.rows) == len(X) else X[self.rows]
-        self.index = NeighborIndex(finite, metric)
+        self.index = NeighborIndex(X if len(self.rows) == len(X) else X[self.rows], metric)
         self.min_samples = min_samples
         self.flat, self.tree = clustering.flat, clustering.tree
-        self.core = np.concatenate(
-            [
-                self._nearest(finite[start : start + ROWS_AT_ONCE], min_samples, threads)[0][:, -1]
-                for start in range(0, len(finite), ROWS_AT_ONCE)
-            ]
-        )
+        self.core = self.index.core(min(min_samples, len(self.rows)) - 1)
 
-    def join(self, X: npt.NDArray[Any], threads: int) -> Joined:
+    def join(self, X: npt.NDArray[Any]) -> Joined:
         """Say where finite rows would join."""
-        distances, near = self._nearest(X, self.min_samples + 1, threads)
-        own_core = np.ascontiguousarray(distances[:, -1])
-        neighbor, least = reach(distances, near, own_core, self.core)
-        further = np.flatnonzero(least > own_core)  # a neighbor beyond may be reached sooner
-        if len(further):
-            distances, near = self._nearest(X[further], 2 * self.min_samples, threads)
-            neighbor[further], least[further] = reach(distances, near, own_core[further], self.core)
-        return join(self.tree, self.rows[neighbor], densities(least))
+        neighbor, distance = self.index.reach(X, self.core, self.min_samples)
+        return join(self.tree, self.rows[neighbor], densities(distance))
 
-    def __call__(self, X: npt.NDArray[Any], threads: int = 1) -> Predicted:
+    def __call__(self, X: npt.NDArray[Any]) -> Predicted:
         """Label rows; what is not finite is noise."""
         found = Predicted(np.full(len(X), -1, dtype=np.int32), np.zeros(len(X)))
         for start in range(0, len(X), ROWS_AT_ONCE):
-            rows = start + np.flatnonzero(np.isfinite(X[start : start + ROWS_AT_ONCE]).all(axis=1))
-            if len(rows):
-                joined = self.join(X[rows], threads)
+            part = X[start : start + ROWS_AT_ONCE]
+            finite = np.flatnonzero(np.isfinite(part).all(axis=1))
+            if len(finite):
+                joined = self.join(part if len(finite) == len(part) else part[finite])
                 labels = row_labels(self.flat, joined.cluster, joined.density)
-                found.labels[rows] = labels
-                found.probabilities[rows] = row_probabilities(self.flat, labels, joined.density)
+                found.labels[start + finite] = labels
+                strengths = row_probabilities(self.flat, labels, joined.density)
+                found.probabilities[start + finite] = strengths
         return found
-
-    def _nearest(self, X: npt.NDArray[Any], k: int, threads: int) -> Any:
-        return self.index.nearest(X, min(k, len(self.rows)), threads)
 
 
 def predict_rows(partition: Partition, predictor: Predictor) -> list[tuple[int, Predicted]]:
     """Label each block: (global id of the first row, what is said of its rows)."""
     blocks = partition.blocks
-    return [(block.row_start, predictor(block.dense().X, n_threads())) for block in blocks]
+    return [(block.row_start, predictor(block.dense().X)) for block in blocks]
 
 
 def block_predictions(partition: Partition, predictor: Predictor) -> list[Labels]:

@@ -145,7 +145,7 @@ def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> Mutual
     if len(X) == 1:
         nothing = np.empty(0, np.int64)
         return MutualReachability(SpanningTree(nothing, nothing, np.empty(0)), np.zeros(1), 1.0)
-    scale = _scale(max(float(X.max()), -float(X.min()))) if metric.scalable else 1.0
+    scale = metric.scale(max(float(X.max()), -float(X.min())))
     X *= scale
     indexed = index_points(X, k, metric.kernel, map_tiles)
     core = np.empty(len(X))
@@ -155,11 +155,6 @@ def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> Mutual
     by_id = np.empty(len(X))
     by_id[ids] = metric.distance(core) / scale
     return MutualReachability(in_total_order(ids[edges.a], ids[edges.b], weights), by_id, 1.0)
-
-
-def _scale(largest: float) -> float:
-    """Return the power of two that keeps squares from overflowing or vanishing."""
-    return float(np.ldexp(1.0, -np.frexp(largest)[1])) if largest > 0 else 1.0
 
 
 def stretched(core: F64, metric: Metric, alpha: float) -> F64:
@@ -224,7 +219,7 @@ def _regroup(shards: Shards, n_rows: int, name: str) -> tuple[Shards, Boxes, flo
     """
     rate = SAMPLE / n_rows
     look: Look = shards.reduce(look_at, merge_looks, name, rate)
-    scale = _scale(look.largest) if METRICS[name].scalable else 1.0
+    scale = METRICS[name].scale(look.largest)
     cuts = cut(look.sample.X * scale, len(shards))
     cells = shards.regroup(cuts.n_cells, rows_of_cell, build_cell, name, scale, cuts)
     low, high = map(np.array, zip(*cells.gather(cell_box), strict=True))

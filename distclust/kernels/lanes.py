@@ -22,10 +22,12 @@ from numba.extending import intrinsic
 
 __all__ = [
     "LANES",
+    "RUN",
     "box_chebyshev",
     "box_manhattan",
     "box_sq_euclidean",
     "chebyshev",
+    "insert_run",
     "lanes_below",
     "lanes_equal",
     "lanes_up_to",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 LANES = 32
+RUN = 16  # members of an ascending list that move at once
 
 _I1, _I32, _I64, _F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
 _VECTOR = ir.VectorType(_F64, LANES)
@@ -60,11 +63,11 @@ def _store(builder: Builder, vector: Value, pointer: Value) -> None:
     builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=8)
 
 
-def _spread(builder: Builder, scalar: Value) -> Value:
+def _spread(builder: Builder, scalar: Value, lanes: int = LANES) -> Value:
     """Put a scalar into every lane."""
-    nothing = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+    nothing = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     one = builder.insert_element(nothing, scalar, ir.Constant(_I32, 0))
-    first = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    first = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, nothing, first)
 
 
@@ -241,3 +244,59 @@ def mutual_reach(
 
     signature = types.void(values, cores, groups, types.int64, types.float64, types.int32)
     return signature, generate
+
+
+@intrinsic
+def insert_run(
+    typing_context: Any, values: Any, names: Any, row: Any, start: Any, value: Any, name: Any
+) -> Any:
+    """Let a member into a sorted list, for its part from `start` on (values, names: INOUT).
+
+    Members are pairs of ``values[row, i]`` (float64) and ``names[row, i]`` (int32), and lists
+    ascend by both. Of the `RUN` members from `start` on, those above the new one move up; the
+    last falls out, and the one before `start` comes in or, where that is below the new one, the
+    new one itself. So a list has `RUN` members of minus infinity before the first, and its parts
+    are done from the last to the first.
+    """
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
+        def run(array: Any, kind: Any, at: Value, align: int) -> tuple[Value, Value]:
+            rows = _array(context, builder, kind, array)
+            width = cgutils.unpack_tuple(builder, rows.shape)[1]
+            member = builder.gep(rows.data, [builder.add(builder.mul(args[2], width), at)])
+            vector = ir.VectorType(member.type.pointee, RUN).as_pointer()
+            pointer = builder.bitcast(member, vector)
+            return pointer, builder.load(pointer, align=align)
+
+        def with_lower(array: Any, kind: Any, align: int) -> tuple[Value, Value, Value]:
+            pointer, old = run(array, kind, args[3], align)
+            before = builder.sub(args[3], ir.Constant(_I64, RUN))
+            _, lower = run(array, kind, before, align)
+            by_one = ir.Constant(ir.VectorType(_I32, RUN), list(range(RUN - 1, 2 * RUN - 1)))
+            return pointer, old, builder.shuffle_vector(lower, old, by_one)
+
+        def precede(value: Value, name: Value) -> Value:
+            equal = builder.fcmp_ordered("==", value, new)
+            first = builder.and_(equal, builder.icmp_signed("<", name, new_name))
+            return builder.or_(builder.fcmp_ordered("<", value, new), first)
+
+        def extreme(which: str, a: Value, b: Value) -> Value:
+            kind = ir.FunctionType(a.type, [a.type, b.type])
+            called = f"llvm.{which}num.v{RUN}f64"
+            fn = cgutils.get_or_insert_function(builder.module, kind, called)
+            return builder.call(fn, [a, b], fastmath=("nnan", "nsz"))
+
+        new, new_name = (_spread(builder, scalar, RUN) for scalar in args[4:])
+        value_at, old, shifted = with_lower(args[0], values, 8)
+        name_at, old_name, shifted_name = with_lower(args[1], names, 4)
+        # not by a mask, as LLVM would make a masked store of it, and the next insertion's load
+        # would have to wait for that
+        moved = extreme("min", old, extreme("max", shifted, new))
+        moved_name = builder.select(precede(shifted, shifted_name), new_name, shifted_name)
+        builder.store(moved, value_at, align=8)
+        stays = precede(old, old_name)
+        builder.store(builder.select(stays, old_name, moved_name), name_at, align=4)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(values, names, index, index, types.float64, types.int32), generate

@@ -47,6 +47,18 @@ class Metric:
     reduced: Callable[[F64], F64]
     scalable: bool = True
 
+    def scale(self, largest: float) -> float:
+        """Return the power of two that keeps squares of vectors from overflowing or vanishing.
+
+        Parameters
+        ----------
+        largest : float
+            Absolute value among the vectors.
+        """
+        if not self.scalable or largest == 0:
+            return 1.0
+        return math.ldexp(1.0, -math.frexp(largest)[1])
+
 
 def _as_they_are(X: npt.NDArray[Any]) -> F64:
     return np.ascontiguousarray(X, dtype=np.float64)

@@ -1,4 +1,8 @@
-"""Exact nearest neighbours of all points of a tree, and their core distances."""
+"""Exact nearest neighbours: of all points of a tree among each other, and in another tree.
+
+Of equally near ones those come first that are first in the tree searched, so what is found
+for a point does not depend on which others are asked for along with it.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +22,48 @@ from distclust.kernels.kdtree import (
     leaf_distances,
     over_leaves,
 )
-from distclust.kernels.lanes import lanes_below, lanes_equal, lanes_up_to, lowest
+from distclust.kernels.lanes import (
+    RUN,
+    insert_run,
+    lanes_below,
+    lanes_equal,
+    lanes_up_to,
+    lowest,
+)
 
-__all__ = ["Neighbors", "neighbors", "neighbors_within"]
+__all__ = ["Neighbors", "empty_lists", "fill_lists", "neighbors", "neighbors_within"]
 
 
 class Neighbors(NamedTuple):
-    """The k nearest other points of each point, places and points in tree order."""
+    """The k nearest points of each point, places and points in tree order."""
 
     dist: npt.NDArray[np.float64]  # (n, k): reduced distances, ascending
     place: npt.NDArray[np.int32]  # (n, k): which points
     tied: npt.NDArray[np.bool_]  # (n,): there may be more as near as the k-th
 
 
+class Lists(NamedTuple):
+    """Neighbours of the points of one leaf, while they are searched."""
+
+    dist: npt.NDArray[np.float64]  # (LEAF, RUN + k or more): the k from RUN on
+    place: npt.NDArray[np.int32]
+    tied: npt.NDArray[np.bool_]  # (LEAF,)
+    bounds: npt.NDArray[np.float64]  # (LEAF,): what is farther does not count; -1 for no point
+    last: int  # where the k-th is
+
+
 def neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
     """Find the `k` nearest other points of each point, 1 <= k < n."""
     n = len(tree.order)
-    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
+    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.empty(n, np.bool_))
     over_leaves(map_tiles, tree, _neighbors, tree, tree, True, np.full(n, UNBOUNDED), found)
     return found
 
 
 def neighbors_within(
     queries: KDTree, radius: npt.NDArray[np.float64], tree: KDTree, k: int, map_tiles: Mapper
-) -> npt.NDArray[np.float64]:
-    """Measure the reduced distances of points to the `k` nearest ones of another tree.
+) -> Neighbors:
+    """Find the `k` nearest points of another tree.
 
     Parameters
     ----------
@@ -55,93 +76,144 @@ def neighbors_within(
 
     Returns
     -------
-    ndarray of shape (n_queries, k)
-        Ascending; `UNBOUNDED` where there are fewer than `k`.
+    Neighbors
+        At distance `UNBOUNDED` where there are fewer than `k`.
     """
     n = len(queries.order)
-    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.zeros(n, np.bool_))
+    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.empty(n, np.bool_))
     over_leaves(map_tiles, queries, _neighbors, queries, tree, False, radius, found)
-    return found.dist
+    return found
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _neighbors(queries, tree, own, radius, found, first, last):  # type: ignore[no-untyped-def]
     """Search from some leaves (found: OUT); `own` says that both trees are the same."""
-    n = found.dist.shape[0]
-    top, own_top = tree.low.shape[0] // 2, queries.low.shape[0] // 2
-    scratch, bounds = np.empty(LEAF), np.empty(LEAF)
-    stack, stack_bound = np.empty(128, np.int64), np.empty(128)
+    n, k = found.dist.shape
+    lists = empty_lists(k)
     for leaf in range(first, last):
         start, stop = leaf * LEAF, min(n, (leaf + 1) * LEAF)
-        found.dist[start:stop] = UNBOUNDED
-        bounds[:] = -1.0
-        bounds[: stop - start] = radius[start:stop]
-        box = own_top + leaf
-        if own:
-            _scan(queries, tree, own, found, leaf, leaf, bounds, scratch)
-        reach = bounds.max()
-        stack[0], size = 1, 1
-        stack_bound[0] = box_distance(queries, box, tree, 1)
-        while size > 0:
-            size -= 1
-            at = stack[size]
-            if stack_bound[size] > reach or reach == 0 or (own and at == box):
-                continue
-            if at >= top:
-                _scan(queries, tree, own, found, leaf, at - top, bounds, scratch)
-                reach = bounds.max()
-                continue
-            near, far = 2 * at, 2 * at + 1
-            to_near = box_distance(queries, box, tree, near)
-            to_far = box_distance(queries, box, tree, far)
-            if to_far < to_near:
-                near, far = far, near
-                to_near, to_far = to_far, to_near
-            stack[size], stack_bound[size] = far, to_far
-            stack[size + 1], stack_bound[size + 1] = near, to_near
-            size += 2
+        lists.bounds[:] = -1.0
+        lists.bounds[: stop - start] = radius[start:stop]
+        fill_lists(queries, leaf, tree, own, lists)
+        found.dist[start:stop] = lists.dist[: stop - start, RUN : RUN + k]
+        found.place[start:stop] = lists.place[: stop - start, RUN : RUN + k]
+        found.tied[start:stop] = lists.tied[: stop - start]
+
+
+@numba.njit(nogil=True, cache=True)
+def empty_lists(k):  # type: ignore[no-untyped-def]
+    """Make room for the `k` nearest of each point of a leaf."""
+    shape = (LEAF, RUN + -(-k // RUN) * RUN)
+    dist, place = np.empty(shape), np.empty(shape, np.int32)
+    return Lists(dist, place, np.empty(LEAF, np.bool_), np.empty(LEAF), RUN + k - 1)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _scan(queries, tree, own, found, leaf, other, bounds, scratch):  # type: ignore[no-untyped-def]
-    """Offer the points of leaf `other` to each query of a leaf (found, bounds: INOUT)."""
-    k = found.dist.shape[1]
-    start, place = leaf * LEAF, other * LEAF
-    leaf_box_distances(queries, leaf, tree, tree.low.shape[0] // 2 + other, scratch)
-    equal = lanes_equal(scratch, bounds)
+def fill_lists(queries, leaf, tree, own, lists):  # type: ignore[no-untyped-def]
+    """List the nearest points of `tree`, of each point of a leaf of `queries`.
+
+    Parameters
+    ----------
+    queries : KDTree
+    leaf : int
+    tree : KDTree
+    own : bool
+        Whether both trees are the same; a point is not its own neighbour.
+    lists : Lists
+        INOUT: in come the bounds, out what is nearer.
+    """
+    top, box = tree.low.shape[0] // 2, queries.low.shape[0] // 2 + leaf
+    lists.dist[:, :RUN] = -np.inf
+    lists.dist[:, RUN:] = UNBOUNDED
+    lists.place[:] = 0
+    lists.tied[:] = False
+    gaps, scratch = np.empty(LEAF), np.empty(LEAF)
+    stack, stack_bound = np.empty(128, np.int64), np.empty(128)
+    home = box if own else _leaf_around(queries, box, tree)
+    _scan(queries, leaf, tree, home - top, own, lists, gaps, scratch)
+    reach = lists.bounds.max()
+    stack[0], size = 1, 1
+    stack_bound[0] = box_distance(queries, box, tree, 1)
+    while size > 0:
+        size -= 1
+        at = stack[size]
+        if stack_bound[size] > reach or at == home:
+            continue
+        if reach == 0 and _first_place(at, top) > lists.place[:, lists.last].max():
+            continue  # copies of one point, and lists are full of earlier ones
+        if at >= top:
+            _scan(queries, leaf, tree, at - top, own, lists, gaps, scratch)
+            reach = lists.bounds.max()
+            continue
+        near, far = 2 * at, 2 * at + 1
+        to_near = box_distance(queries, box, tree, near)
+        to_far = box_distance(queries, box, tree, far)
+        if to_far < to_near:
+            near, far = far, near
+            to_near, to_far = to_far, to_near
+        stack[size], stack_bound[size] = far, to_far
+        stack[size + 1], stack_bound[size + 1] = near, to_near
+        size += 2
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _leaf_around(queries, box, tree):  # type: ignore[no-untyped-def]
+    """Descend to the leaf in or near the middle of a box: what it has bounds the search."""
+    at = 1
+    while at < tree.low.shape[0] // 2:
+        left, right = 0.0, 0.0
+        for j in range(tree.low.shape[1]):
+            middle = queries.low[box, j] / 2 + queries.high[box, j] / 2
+            left += max(tree.low[2 * at, j] - middle, middle - tree.high[2 * at, j], 0.0)
+            right += max(tree.low[2 * at + 1, j] - middle, middle - tree.high[2 * at + 1, j], 0.0)
+        at = 2 * at + (right < left)
+    return at
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _first_place(node, top):  # type: ignore[no-untyped-def]
+    while node < top:
+        node *= 2
+    return (node - top) * LEAF
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _scan(queries, leaf, tree, other, own, lists, gaps, scratch):  # type: ignore[no-untyped-def]
+    """Offer the points of a leaf to each query of another (lists: INOUT)."""
+    bounds, first = lists.bounds, other * LEAF
+    leaf_box_distances(queries, leaf, tree, tree.low.shape[0] // 2 + other, gaps)
+    active, equal = lanes_below(gaps, bounds), lanes_equal(gaps, bounds)
     while equal != 0:
-        found.tied[start + lowest(equal)] = True
+        q = lowest(equal)
+        lists.tied[q] = True
+        if first < lists.place[q, lists.last]:
+            active |= equal & (~equal + np.uint32(1))
         equal &= equal - np.uint32(1)
-    active = lanes_below(scratch, bounds)
     while active != 0:
         q = lowest(active)
         active &= active - np.uint32(1)
         leaf_distances(queries, leaf, q, tree, other, scratch)
         if own and other == leaf:
             scratch[q] = np.inf
-        bound = bounds[q]
-        lanes = lanes_up_to(scratch, bound)
+        lanes = lanes_up_to(scratch, bounds[q])
         if lanes != 0:
-            bounds[q] = _insert(found, k, start + q, place, lanes, scratch, bound)
+            _insert(lists, q, first, lanes, scratch)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _insert(found, k, p, place, lanes, scratch, bound):  # type: ignore[no-untyped-def]
-    """Put candidates into the list of query p; return what is too far from now on."""
-    dist, places, tied = found.dist[p], found.place[p], found.tied[p]
+def _insert(lists, q, first, lanes, scratch):  # type: ignore[no-untyped-def]
+    """Put candidates into the list of query q, and lower what it is bounded by."""
+    dist, places, last = lists.dist, lists.place, lists.last
+    bound, tied = lists.bounds[q], lists.tied[q]
     while lanes != 0:
         i = lowest(lanes)
         lanes &= lanes - np.uint32(1)
-        x = scratch[i]
-        if x < bound:
-            at = k - 1
-            while at > 0 and dist[at - 1] > x:
-                dist[at], places[at] = dist[at - 1], places[at - 1]
-                at -= 1
-            dist[at], places[at] = x, place + i
-            tied = dist[k - 1] == bound
-            bound = min(bound, dist[k - 1])
+        x, place = scratch[i], np.int32(first + i)
+        if x < bound or (x == dist[q, last] and place < places[q, last]):
+            for run in range(dist.shape[1] - RUN, 0, -RUN):
+                insert_run(dist, places, q, run, x, place)
+            tied = dist[q, last] == bound
+            bound = min(bound, dist[q, last])
         elif x == bound:
             tied = True
-    found.tied[p] = tied
-    return bound
+    lists.bounds[q], lists.tied[q] = bound, tied

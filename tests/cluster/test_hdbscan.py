@@ -105,6 +105,24 @@ def test_prediction_is_the_packages(X):
     np.testing.assert_allclose(found.probabilities, strength, atol=1e-9)
 
 
+def test_prediction_does_not_depend_on_what_else_is_predicted(X):
+    """On a grid, where most distances are equal to others."""
+    model = HDBSCAN(min_cluster_size=12, min_samples=4).fit(np.rint(X * 2))
+    new = np.rint(np.random.default_rng(3).uniform(-25, 25, (700, 2)))
+    together = model.approximate_predict(new)
+    assert len(np.unique(together.labels)) > 2
+    parts = [model.approximate_predict(part) for part in np.split(new, [1, 2, 3, 40, 500])]
+    for name in together._fields:
+        apart = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(apart, getattr(together, name))
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_prediction_of_very_large_and_small_numbers(X, fitted, factor):
+    model = HDBSCAN(min_cluster_size=20, min_samples=8).fit(X * factor)
+    np.testing.assert_array_equal(model.predict(X[:99] * factor), fitted.predict(X[:99]))
+
+
 def test_new_rows_that_are_not_finite_are_noise(fitted):
     found = fitted.approximate_predict([[np.nan, 0], [np.inf, 0]])
     assert found.labels.tolist() == [-1, -1]

@@ -93,7 +93,33 @@ def test_neighbours_in_another_tree_within_a_radius(k: int, metric: int) -> None
     found = neighbors_within(queries, radius[queries.order], tree, k, in_turn)
     dist = np.sort(cdist(asking[queries.order], asked, METRICS[metric]), axis=1)[:, :k]
     dist[dist >= radius[queries.order][:, np.newaxis]] = UNBOUNDED
-    np.testing.assert_array_equal(found, dist)
+    np.testing.assert_array_equal(found.dist, dist)
+
+
+@pytest.mark.parametrize("k", [3, 16, 17, 40])
+def test_of_equally_near_ones_the_first_in_the_tree(k: int) -> None:
+    """Whatever else is asked for: alone, each point finds what it finds among the others."""
+    asking, asked = points(300, 2, 1) / 5, np.repeat(points(200, 2, 2) // 4, 3, axis=0)
+    tree = build(asked, EUCLIDEAN, in_turn)
+    dist = cdist(asking, asked[tree.order], "sqeuclidean")
+    expected = np.argsort(dist, axis=1, kind="stable")[:, :k]
+    for rows in np.split(np.arange(300), [1, 2, 40, 41, 250]):
+        queries = build(asking[rows], EUCLIDEAN, in_turn)
+        radius = np.full(len(rows), UNBOUNDED)
+        found = neighbors_within(queries, radius, tree, k, in_turn)
+        np.testing.assert_array_equal(found.place, expected[rows][queries.order])
+
+
+def test_many_copies_are_searched_in_linear_time() -> None:
+    """A search that looked at all copies would take hours."""
+    X = np.zeros((1 << 20, 1))
+    X[-50:] = 1.0
+    tree = build(X, EUCLIDEAN, in_turn)
+    found = neighbors(tree, 5, in_turn)
+    assert not found.dist.any()
+    asked = neighbors_within(tree, np.full(len(X), UNBOUNDED), tree, 5, in_turn)
+    copies = tree.order < len(X) - 50
+    np.testing.assert_array_equal(asked.place[copies], [np.flatnonzero(copies)[:5]] * copies.sum())
 
 
 @settings(max_examples=50, deadline=None)
