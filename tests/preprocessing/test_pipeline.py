@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 
 import distclust
@@ -22,7 +23,7 @@ from tests.cluster.helpers import blobs
 from tests.preprocessing.helpers import NAMES, rows, write_rows
 
 
-def pipeline(backend: Any = "auto", **params: Any) -> Pipeline:
+def pipeline(backend: Any = "local", **params: Any) -> Pipeline:
     return make_pipeline(
         SimpleImputer(strategy="median", backend=backend),
         StandardScaler(backend=backend),
@@ -88,20 +89,20 @@ def test_ray(labels: np.ndarray, ray_cluster: str) -> None:
 
     table = pa.table({name: rows()[:, j] for j, name in enumerate(NAMES)})
     parts = [table.slice(0, 900), table.slice(900, 100), table.slice(1000)]
-    with distclust.connect("ray", address=ray_cluster) as backend:
-        fitted = pipeline(backend).fit(ray.data.from_arrow(parts))
-        made = fitted.predict(ray.data.from_arrow(parts))
+    X = ray.data.from_arrow(parts)
+    with distclust.connect("ray", address=ray_cluster, workers=1) as backend:
+        made = pipeline(backend).fit(X).predict(X)
         found = pa.concat_tables([ray.get(ref) for ref in made.to_arrow_refs()])
     assert found.column_names == [*NAMES, "label"]
     np.testing.assert_array_equal(found["label"].to_numpy(), labels)
 
 
 @pytest.mark.parametrize(
-    "last", [HDBSCAN(min_cluster_size=50), MiniBatchKMeans(4, random_state=0)], ids=repr
+    "last", [HDBSCAN(min_cluster_size=50), MiniBatchKMeans(4, random_state=0)], ids=str
 )
 def test_other_clusterers(last: Any, path: Path) -> None:
-    steps = SimpleImputer(), RobustScaler(), last
-    from_array = make_pipeline(*steps).fit(rows())[-1].labels_
+    steps = [s.set_params(backend="local") for s in (SimpleImputer(), RobustScaler(), last)]
+    from_array = make_pipeline(*map(clone, steps)).fit(rows())[-1].labels_
     np.testing.assert_array_equal(make_pipeline(*steps).fit_predict(path), from_array)
 
 

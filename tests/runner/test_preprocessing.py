@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,10 @@ from sklearn.pipeline import make_pipeline
 import distclust
 from distclust import KMeans
 from distclust.preprocessing import Normalizer, SimpleImputer, StandardScaler
+from distclust.runner.algorithms import Strict
 from distclust.runner.plan import make_plan, open_input
-from distclust.runner.preprocessing import SUM_BYTES
+from distclust.runner.preprocessing import STEPS as STEPS_KNOWN
+from distclust.runner.preprocessing import SUM_BYTES, PreprocessStep, RowShape
 from distclust.runner.run import run_job
 from distclust.runner.spec import load_job, parse_job
 from tests.preprocessing.helpers import NAMES, rows, write_rows
@@ -76,6 +78,8 @@ def test_the_same_on_every_backend_as_in_memory(
     np.testing.assert_array_equal(labels, fitted[-1].labels_)
     np.testing.assert_array_equal(report.centers, fitted[-1].cluster_centers_)
     model = distclust.load(tmp_path / "out/model")
+    for step in model:
+        step.set_params(backend="local")
     np.testing.assert_array_equal(model.predict(pd.DataFrame(rows(), columns=NAMES)), labels)
     np.testing.assert_array_equal(model.predict(data), labels)
 
@@ -114,7 +118,17 @@ def test_missing_values_are_an_error_without_imputing(run: Callable[..., Any]) -
         run([{"name": "standard_scaler"}], {"name": "local"})
 
 
-def test_the_plan_counts_what_is_kept_and_what_passes(data: Path, tmp_path: Path) -> None:
+class NarrowSpec(Strict):
+    name: Literal["narrow"]
+
+
+def test_the_plan_counts_what_is_kept_and_what_passes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_two: Any = lambda spec, shape, n_rows: RowShape(2, shape.itemsize)  # noqa: E731
+    step = PreprocessStep(spec=NarrowSpec, build=lambda spec, n: Normalizer(), shape=to_two)
+    monkeypatch.setitem(STEPS_KNOWN, "narrow", step)
+
     def memory(*steps: dict[str, Any]) -> Any:
         spec = parse_job(
             {
@@ -131,7 +145,7 @@ def test_the_plan_counts_what_is_kept_and_what_passes(data: Path, tmp_path: Path
     scaled = memory({"name": "standard_scaler"}, {"name": "normalizer"})
     pieces = 3 * 8 * (1 << 20)  # before, between and after
     assert scaled.memory.loading - plain.memory.loading == 3 * (pieces + 2 * 5 * SUM_BYTES)
-    narrow = memory({"name": "gaussian_random_projection", "n_components": 2})
+    narrow = memory({"name": "narrow"})
     assert (plain.kept_features, narrow.kept_features) == (5, 2)
     assert narrow.shards[0].decoded_bytes == plain.shards[0].decoded_bytes * 2 // 5
     assert narrow.memory.resident == 3000 * (2 * 8 + 12)
