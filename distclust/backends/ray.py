@@ -171,8 +171,10 @@ class RayBackend(Connection):
         """Return the blocks of a Ray Dataset, or None if `X` is something else."""
         if not isinstance(X, ray.data.Dataset):
             return None
-        self._pool.stop_if_idle()  # Ray Data needs CPUs to run with
-        bundles = X.materialize().iter_internal_ref_bundles()
+        if not isinstance(X, ray.data.MaterializedDataset):
+            self._pool.stop_if_idle()  # Ray Data needs CPUs to run with
+            X = X.materialize()
+        bundles = X.iter_internal_ref_bundles()
         refs = [entry.ref for bundle in bundles for entry in bundle.blocks]
         looks = [self.combine(describe, [ref, columns, vector]) for ref in refs]
         chunks = Chunks.of(refs, [self.fetch(look) for look in looks], columns, vector)

@@ -202,6 +202,9 @@ def _values(
 
 
 def _with_missing(name: str, array: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if pa.types.is_floating(array.type):
+        values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)  # nulls are NaN
+        return values
     known = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
     filled = np.full(len(array), np.nan, dtype=dtype)
     try:

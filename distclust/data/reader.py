@@ -128,8 +128,9 @@ def _open_pieces(pieces: Iterable[Piece]) -> Iterator[tuple[Any, Piece]]:
 def _stream(parquet: Any, piece: Piece, names: tuple[str, ...], batch_nbytes: int) -> Iterator[Any]:
     """Yield a piece's rows as record batches, without holding its row group."""
     _check_unchanged(parquet, piece, names)
-    schema = pa.schema([parquet.schema_arrow.field(name) for name in names])
     if piece.length == 0:
+        known = parquet.schema_arrow
+        schema = pa.schema([known.field(name) for name in names])
         yield pa.RecordBatch.from_pylist([], schema=schema)
         return
     batches = parquet.iter_batches(

@@ -19,6 +19,7 @@ from distclust.data.steps import RowStep
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError, DataError
+from distclust.kernels.affine import fill_rows
 from distclust.preprocessing.base import RowTransformer
 from distclust.preprocessing.statistics import most_frequent, quantiles, sums
 
@@ -44,11 +45,8 @@ class Fill(RowStep):
         return np.flatnonzero(~np.isnan(self.values))
 
     def __call__(self, block: Block) -> Block:
-        X, kept = block.X, self._kept
-        X = X.copy() if len(kept) == X.shape[1] else X[:, kept]
-        rows, columns = np.nonzero(np.isnan(X) if self.accepts_missing else self.missing == X)
-        X[rows, columns] = self.values[kept][columns]
-        return Block(np.ascontiguousarray(X), block.row_start, block.weights)
+        X = fill_rows(block.X, self.missing, self.values, self._kept)
+        return Block(X, block.row_start, block.weights)
 
     def n_features_out(self, n_features: int) -> int:
         return len(self._kept)

@@ -87,13 +87,13 @@ def test_the_same_on_every_backend_as_in_memory(
 def test_centers_are_told_in_the_units_of_the_input(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    run(STEPS, {"name": "local", "workers": 2})
+    run(STEPS, {"name": "local", "workers": 2}, tol=0.0)
     filled = SimpleImputer(strategy="median").fit_transform(rows())
     labels = labels_in(tmp_path / "out")
     means = [filled[labels == label].mean(axis=0) for label in range(4)]
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["result"]["feature_names"] == list(NAMES)
-    np.testing.assert_allclose(record["result"]["original_centers"], means, rtol=1e-3)
+    np.testing.assert_allclose(record["result"]["original_centers"], means, rtol=1e-9)
     assert {"preprocess", "fit", "label"} <= record["seconds"].keys()
     assert "fitting StandardScaler" in record["engine_seconds"]
 
