@@ -73,6 +73,7 @@ class Progress(NamedTuple):
 
     table: CenterTable
     rounding: FixedPoint
+    drift: Drift
     memory: Memory
     stats: ClusterStats
 
@@ -80,8 +81,8 @@ class Progress(NamedTuple):
     def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
         """Before the first iteration, or after the cache was lost."""
         empty = ClusterStats.empty(*table.exact.shape)
-        memory = Memory.blank(partition.n_rows, partition.storage.full)
-        return cls(table, rounding, memory, empty)
+        memory = Memory.blank(partition.n_rows, table.lanes.width, partition.storage.full)
+        return cls(table, rounding, Drift.none(len(table.exact)), memory, empty)
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""
@@ -121,7 +122,9 @@ def _advance(
     partition: Partition, runs: Mapping[str, tuple[Progress, CenterTable]]
 ) -> list[Progress]:
     """Bring each run's labels and sums up to date with new centers, in one pass over the rows."""
-    moves = [(last, table, Drift.between(last.table, table)) for last, table in runs.values()]
+    moves = [
+        (last, table, last.drift.and_between(last.table, table)) for last, table in runs.values()
+    ]
 
     def of_share(share: Share) -> list[ClusterStats]:
         changes = [ClusterStats.empty(*table.exact.shape) for _, table, _ in moves]
@@ -134,8 +137,8 @@ def _advance(
     before = [last.stats for last, _, _ in moves]
     stats = reduce(merge_runs, map_tiles(of_share, partition.shares(n_threads())), before)
     done = [
-        last._replace(table=table, stats=new)
-        for (last, table, _), new in zip(moves, stats, strict=True)
+        last._replace(table=table, drift=drift, stats=new)
+        for (last, table, drift), new in zip(moves, stats, strict=True)
     ]
     partition.cache.update(zip(runs, done, strict=True))
     return done

@@ -185,10 +185,10 @@ class Storage:
         weakref.finalize(mapping, LEDGER.give_back, n_bytes, False).atexit = False
         return np.frombuffer(mapping, dtype).reshape(shape)
 
-    def full(self, n_rows: int, value: Any, dtype: Any) -> npt.NDArray[Any]:
-        """Return an array of one value a row."""
-        array = self.empty(n_rows, dtype)
-        for start in range(0, n_rows, FILLED_ROWS):
+    def full(self, shape: int | tuple[int, ...], value: Any, dtype: Any) -> npt.NDArray[Any]:
+        """Return an array of the same value, rows first."""
+        array = self.empty(shape, dtype)
+        for start in range(0, len(array), FILLED_ROWS):
             array[start : start + FILLED_ROWS] = value
             self.release()
         return array

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.scaling import Frame
-from distclust.kernels.tile import TILE_ROWS, Panels, new_tile, score_tile
+from distclust.kernels.tile import TILE_ROWS, Lanes, Panels, new_tile, score_tile
 
 __all__ = [
     "CenterTable",
@@ -46,6 +46,7 @@ class CenterTable(NamedTuple):
     seen: npt.NDArray[Any]  # (k, d), the data's dtype: centers seen through the frame
     half_norms: npt.NDArray[Any]  # (k,), the data's dtype
     panels: Panels  # both again, arranged
+    lanes: Lanes  # and once more, if centers are few
     offset: F64  # (d,)
     scale: float
     per_norm: float  # bound on the gap that rounding can hide is
@@ -73,6 +74,7 @@ def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
         product,
         half_norms,
         Panels.of(product, half_norms),
+        Lanes.of(product, half_norms),
         frame.offset,
         frame.scale,
         spare * (d + 6) * unit * reach,

@@ -20,13 +20,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ROWS", "VECTOR_BYTES", "WIDTHS", "bits_of", "nearest_block", "transpose_block"]
+from distclust.kernels.llvm import (
+    ROWS,
+    VECTOR_BYTES,
+    add_product,
+    load,
+    plus,
+    splat,
+    store,
+    times,
+    transposed,
+    variable,
+)
 
-VECTOR_BYTES = 64  # of a vector of rows: 16 of float32, 8 of float64
-ROWS = 8  # side of a transposed block
+__all__ = ["WIDTHS", "bits_of", "nearest_block", "prefetch", "transpose_block"]
+
+CACHE_LINE = 64  # bytes
 WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
-
-_FUSE = ("contract",)  # multiply-adds where the target has them
 
 
 @intrinsic
@@ -37,6 +47,27 @@ def bits_of(_: Any, value: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
 
     return types.int64(value), emit
+
+
+@intrinsic
+def prefetch(_: Any, address: Any, n_bytes: Any) -> Any:
+    """Have the processor begin to fetch what will be read soon."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        start, size = args
+        flag = ir.IntType(32)
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        zero, line = ir.Constant(size.type, 0), ir.Constant(size.type, CACHE_LINE)
+        with cgutils.for_range_slice(builder, zero, size, line, size.type) as (shift, _):
+            place = builder.inttoptr(builder.add(start, shift), pointer)
+            builder.call(fetch, [place, to_read, keep, data])
+        end = builder.inttoptr(builder.add(start, plus(builder, size, -1)), pointer)
+        builder.call(fetch, [end, to_read, keep, data])
+
+    return types.void(address, n_bytes), emit
 
 
 @intrinsic
@@ -59,13 +90,13 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, target: Any) -> 
         sources, offset_at, factor, target_at = args
         element = context.get_data_type(scale)
         vector = ir.VectorType(element, ROWS)
-        factors, offsets = _splat(builder, factor, ROWS), _load(builder, offset_at, vector)
+        factors, offsets = splat(builder, factor, ROWS), load(builder, offset_at, vector)
         lines = []
         for row in range(ROWS):
-            x = _load(builder, builder.extract_value(sources, row), vector)
+            x = load(builder, builder.extract_value(sources, row), vector)
             lines.append(builder.fmul(builder.fsub(x, offsets), factors))
-        for column, line in enumerate(_transposed(builder, lines)):
-            _store(builder, line, _plus(builder, target_at, column * VECTOR_BYTES))
+        for column, line in enumerate(transposed(builder, lines)):
+            store(builder, line, plus(builder, target_at, column * VECTOR_BYTES))
         return context.get_dummy_value()
 
     return types.void(rows, offset, scale, target), emit
@@ -108,26 +139,26 @@ def nearest_block(
         vector = ir.VectorType(element, VECTOR_BYTES // context.get_abi_sizeof(element))
         indices = ir.VectorType(ir.IntType(32), vector.count)
         infinity = ir.Constant(vector, [float("inf")] * vector.count)
-        least, second = _variable(builder, infinity), _variable(builder, infinity)
-        labels = _variable(builder, ir.Constant(indices, None))
-        sq_norms = _variable(builder, ir.Constant(vector, None))
+        least, second = variable(builder, infinity), variable(builder, infinity)
+        labels = variable(builder, ir.Constant(indices, None))
+        sq_norms = variable(builder, ir.Constant(vector, None))
         rows = _Rows(builder, seen_at, features, vector)
         with rows.each_feature() as (_, x):
-            _add_product(builder, sq_norms, x, x)
+            add_product(builder, sq_norms, x, x)
         first = ir.Constant(features.type, 0)
         for i, width in enumerate(WIDTHS):
             count = builder.extract_value(counts, i)
             with cgutils.for_range(builder, count) as panel:
-                center = builder.add(first, _times(builder, panel.index, width))
+                center = builder.add(first, times(builder, panel.index, width))
                 scores = _panel_scores(rows, packed_at, half_at, center, width)
                 for c, score in enumerate(scores):
-                    index = builder.trunc(_plus(builder, center, c), ir.IntType(32))
+                    index = builder.trunc(plus(builder, center, c), ir.IntType(32))
                     _insert(
-                        builder, score, _splat(builder, index, vector.count), least, second, labels
+                        builder, score, splat(builder, index, vector.count), least, second, labels
                     )
-            first = builder.add(first, _times(builder, count, width))
+            first = builder.add(first, times(builder, count, width))
         for i, place in enumerate((least, second, sq_norms, labels)):
-            _store(builder, builder.load(place), builder.extract_value(outs, i))
+            store(builder, builder.load(place), builder.extract_value(outs, i))
         return context.get_dummy_value()
 
     return types.void(seen, n_features, packed, half_norms, panels, one, out), emit
@@ -144,9 +175,9 @@ class _Rows:
     def each_feature(self) -> Iterator[tuple[Any, Any]]:
         """Emit a loop over features: its index, and the rows' values."""
         with cgutils.for_range(self.builder, self.n_features) as loop:
-            shift = _times(self.builder, loop.index, VECTOR_BYTES)
+            shift = times(self.builder, loop.index, VECTOR_BYTES)
             address = self.builder.add(self.address, shift)
-            yield loop.index, _load(self.builder, address, self.vector)
+            yield loop.index, load(self.builder, address, self.vector)
 
 
 def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width: int) -> list[Any]:
@@ -154,31 +185,19 @@ def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width:
     builder, vector = rows.builder, rows.vector
     size = 4 if isinstance(vector.element, ir.FloatType) else 8
     zero = ir.Constant(vector, None)
-    sums = [_variable(builder, zero) for _ in range(width)]
-    at = builder.add(packed, _times(builder, builder.mul(center, rows.n_features), size))
+    sums = [variable(builder, zero) for _ in range(width)]
+    at = builder.add(packed, times(builder, builder.mul(center, rows.n_features), size))
     with rows.each_feature() as (feature, x):
-        values = builder.add(at, _times(builder, feature, width * size))
+        values = builder.add(at, times(builder, feature, width * size))
         for c, place in enumerate(sums):
-            value = _load(builder, _plus(builder, values, c * size), vector.element)
-            _add_product(builder, place, x, _splat(builder, value, vector.count))
-    norms = builder.add(half_norms, _times(builder, center, size))
+            value = load(builder, plus(builder, values, c * size), vector.element)
+            add_product(builder, place, x, splat(builder, value, vector.count))
+    norms = builder.add(half_norms, times(builder, center, size))
     scores = []
     for c, place in enumerate(sums):
-        norm = _load(builder, _plus(builder, norms, c * size), vector.element)
-        scores.append(builder.fsub(_splat(builder, norm, vector.count), builder.load(place)))
+        norm = load(builder, plus(builder, norms, c * size), vector.element)
+        scores.append(builder.fsub(splat(builder, norm, vector.count), builder.load(place)))
     return scores
-
-
-def _variable(builder: Any, value: Any) -> Any:
-    """Make a variable of the whole function, and set it here: in a loop, each time round."""
-    place = cgutils.alloca_once(builder, value.type)
-    builder.store(value, place)
-    return place
-
-
-def _add_product(builder: Any, place: Any, a: Any, b: Any) -> None:
-    product = builder.fmul(a, b, flags=_FUSE)
-    builder.store(builder.fadd(builder.load(place), product, flags=_FUSE), place)
 
 
 def _insert(
@@ -192,46 +211,3 @@ def _insert(
     builder.store(builder.select(nearer, index, labels), labels_at)
     next_best = builder.fcmp_ordered("<", loser, second)
     builder.store(builder.select(next_best, loser, second), second_at)
-
-
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Swap halves of ever shorter runs between pairs of lines: log2(ROWS) rounds."""
-    run = ROWS // 2
-    while run:
-        swapped = list(lines)
-        for i in range(ROWS):
-            if i & run == 0:
-                a, b = lines[i], lines[i + run]
-                low = [c if c & run == 0 else ROWS + c - run for c in range(ROWS)]
-                high = [c + run if c & run == 0 else ROWS + c for c in range(ROWS)]
-                swapped[i] = builder.shuffle_vector(a, b, _mask(low))
-                swapped[i + run] = builder.shuffle_vector(a, b, _mask(high))
-        lines, run = swapped, run // 2
-    return lines
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
-
-
-def _store(builder: Any, value: Any, address: Any) -> None:
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
-
-
-def _plus(builder: Any, address: Any, count: int) -> Any:
-    return builder.add(address, ir.Constant(address.type, count))
-
-
-def _times(builder: Any, value: Any, count: int) -> Any:
-    return builder.mul(value, ir.Constant(value.type, count))
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    vector = ir.VectorType(value.type, lanes)
-    zero = ir.Constant(ir.IntType(32), 0)
-    start = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
-    return builder.shuffle_vector(start, start, _mask([0] * lanes))
-
-
-def _mask(lanes: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)

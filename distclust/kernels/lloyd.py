@@ -6,10 +6,15 @@ one cluster to another never drifts.
 
 A `Memory` carries over from step to step an upper bound on each row's distance to its
 center and a lower bound on its distance to all others (G. Hamerly, "Making k-means even
-faster", 2010). By as much as centers move the bounds loosen; a row whose bounds stay
-apart keeps its label unseen. Rows that may change are gathered into tiles. Bounds are
-rounded outwards, so a row is only passed over when its label is certain: with or without
-memory, the labels and sums are the same bits.
+faster", 2010); where centers are few, on its distance to each (C. Elkan, "Using the
+triangle inequality to accelerate k-means", 2003). By as much as centers move the bounds
+loosen; a row whose bounds stay apart keeps its label unseen. Rows that may change are
+gathered into tiles. Bounds are rounded outwards, so a row is only passed over when its
+label is certain: with or without memory, the labels and sums are the same bits.
+
+Bounds are kept as they would be had no center moved: what centers travelled since the
+first step is added and taken off whenever they are looked at, so a row that is passed
+over is only read.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.intrinsics import bits_of
+from distclust.kernels.narrow import all_beyond
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
 
@@ -34,6 +40,7 @@ I64 = npt.NDArray[np.int64]
 
 _UP = np.float32(1 + 2.0**-21)  # more than the rounding of a few float32 operations
 _DOWN = np.float32(1 - 2.0**-21)
+_EPSILON = np.float32(2.0**-21)
 _TINY = np.float32(1e-37)  # and more than an underflow
 
 
@@ -56,19 +63,33 @@ def merge_stats(a: ClusterStats, b: ClusterStats) -> ClusterStats:
 
 
 class Memory(NamedTuple):
-    """What is known of each row after a step. Distances are as seen through the frame."""
+    """What is known of each row after a step.
+
+    Distances are as seen through the frame, and as if centers had stayed where they were
+    at first: upper bounds less, lower bounds more what the center travelled.
+    """
 
     labels: npt.NDArray[np.int32]  # (n,); -1 before the first step
     upper: F32  # (n,): at least the distance to the row's center
-    lower: F32  # (n,): at most the distance to any other center
+    lower: F32  # (n, 1): at most the distance to any other center; or (n, lanes): to each other
 
     @classmethod
-    def blank(cls, n_rows: int, full: Callable[..., npt.NDArray[Any]] = np.full) -> Memory:
-        """Memory of rows never seen, in arrays that ``full(n, value, dtype)`` makes."""
+    def blank(
+        cls, n_rows: int, lanes: int = 1, full: Callable[..., npt.NDArray[Any]] = np.full
+    ) -> Memory:
+        """Memory of rows never seen, in arrays that ``full(shape, value, dtype)`` makes.
+
+        Parameters
+        ----------
+        n_rows : int
+        lanes : int
+            Lower bounds a row: `CenterTable.lanes.width`.
+        full : callable
+        """
         return cls(
             full(n_rows, -1, np.int32),
             full(n_rows, np.inf, np.float32),
-            full(n_rows, 0, np.float32),
+            full((n_rows, lanes), 0, np.float32),
         )
 
     def rows(self, which: slice) -> Memory:
@@ -77,19 +98,31 @@ class Memory(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """How far centers moved since the step that a `Memory` is of, as seen through the frame."""
+    """How far centers travelled since a `Memory` was blank, as seen through the frame."""
 
-    own: F32  # (k,): each center
-    others: F32  # (k,): the farthest of all other centers
+    own: F64  # (k,): each center
+    others: F64  # (k,): at each step, the farthest of all other centers
 
     @classmethod
-    def between(cls, before: CenterTable, after: CenterTable) -> Drift:
-        """Measure it, rounded up."""
+    def none(cls, n_clusters: int) -> Drift:
+        """Before the first step."""
+        return cls(np.zeros(n_clusters), np.zeros(n_clusters))
+
+    def and_between(self, before: CenterTable, after: CenterTable) -> Drift:
+        """Add one step more, rounded up."""
         moved = (after.exact - before.exact) * after.scale
         own = np.sqrt((moved * moved).sum(axis=1)) * (1 + 1e-6)
         others = np.full_like(own, own.max())
         others[own.argmax()] = np.delete(own, own.argmax()).max(initial=0.0)
-        return cls((own * (1 + 1e-6)).astype(np.float32), (others * (1 + 1e-6)).astype(np.float32))
+        return Drift((self.own + own) * (1 + 1e-12), (self.others + others) * (1 + 1e-12))
+
+    def travelled(self, lanes: int) -> tuple[F32, F32]:
+        """Return both in float32, rounded up; at least so many."""
+        up, filled = np.float32(np.inf), max(lanes, len(self.own))
+        own, others = np.zeros((2, filled), dtype=np.float32)
+        own[: len(self.own)] = np.nextafter(self.own.astype(np.float32), up)
+        others[: len(self.others)] = np.nextafter(self.others.astype(np.float32), up)
+        return own, others
 
 
 def lloyd_step(
@@ -110,7 +143,7 @@ def lloyd_step(
     table : CenterTable
     rounding : FixedPoint
     drift : Drift
-        Since `memory` was last brought up to date.
+        Since `memory` was blank.
     memory : Memory
         INOUT: of these rows.
     stats : ClusterStats
@@ -121,15 +154,9 @@ def lloyd_step(
     n_seen : int
         Rows whose distances were computed.
     """
-    n_seen: int = _lloyd_step(
-        X,
-        np.empty(0, dtype=np.float64) if weights is None else weights,
-        table,
-        rounding.grid,
-        drift,
-        memory,
-        stats,
-    )
+    given = np.empty(0, dtype=np.float64) if weights is None else weights
+    travelled = drift.travelled(table.lanes.width)
+    n_seen: int = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
     return n_seen
 
 
@@ -175,53 +202,92 @@ def _rounded(x, offset, scale, factor):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _renew_bounds(tile, count, slack, memory):  # type: ignore[no-untyped-def]
-    """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2."""
-    least, second, sq_norms, margins = tile.least, tile.second, tile.sq_norms, tile.margins
+def _renew_upper(tile, count, slack, travelled, memory):  # type: ignore[no-untyped-def]
+    """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2.
+
+    Writes to tile.margins the doubt about squared distances.
+    """
+    least, sq_norms, margins, labels = tile.least, tile.sq_norms, tile.margins, tile.labels
     dtype = least.dtype
     zero, two, share = dtype.type(0), dtype.type(2), dtype.type(slack)
     for i in range(count):
-        doubt = two * margins[i] + share * sq_norms[i]
-        near = two * least[i] + sq_norms[i] + doubt
-        far = two * second[i] + sq_norms[i] - doubt
-        # what is not a number is no lower bound, and as an upper bound keeps no row's label
+        margins[i] = two * margins[i] + share * sq_norms[i]
+        near = two * least[i] + sq_norms[i] + margins[i]
+        # what is not a number keeps no row's label
         least[i] = np.sqrt(zero if near < zero else near)
-        second[i] = np.sqrt(far if far > zero else zero)
     for i in range(count):
-        row = tile.row_ids[i]
-        memory.upper[row] = np.float32(least[i]) * _UP + _TINY
-        memory.lower[row] = np.float32(second[i]) * _DOWN - _TINY
+        moved = travelled[labels[i]]
+        upper = np.float32(least[i]) * _UP + _TINY
+        memory.upper[tile.row_ids[i]] = upper - moved + (upper + moved) * _EPSILON
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_tile(X, weights, table, grid, tile, count, slack, memory, stats):  # type: ignore[no-untyped-def]
+def _renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
+    """Keep a lower bound on the distance to all other centers."""
+    second, sq_norms, margins, labels = tile.second, tile.sq_norms, tile.margins, tile.labels
+    dtype = second.dtype
+    zero, two = dtype.type(0), dtype.type(2)
+    for i in range(count):
+        far = two * second[i] + sq_norms[i] - margins[i]
+        second[i] = np.sqrt(far if far > zero else zero)  # nor is it a lower bound
+    for i in range(count):
+        bound = np.float32(second[i]) * _DOWN - _TINY
+        memory.lower[tile.row_ids[i], 0] = (bound + travelled[labels[i]]) * _DOWN
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _renew_each(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
+    """Keep a lower bound on the distance to each other center."""
+    scores, sq_norms, margins, labels = tile.scores, tile.sq_norms, tile.margins, tile.labels
+    dtype, lower = scores.dtype, memory.lower
+    zero, two = dtype.type(0), dtype.type(2)
+    for i in range(count):
+        row, rest = tile.row_ids[i], sq_norms[i] - margins[i]
+        for c in range(scores.shape[1]):
+            far = two * scores[i, c] + rest
+            far = np.sqrt(far if far > zero else zero)
+            lower[row, c] = (np.float32(far) * _DOWN - _TINY + travelled[c]) * _DOWN
+        lower[row, labels[i]] = np.inf
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
     """Compute the labels of the rows in tile.row_ids, and move those that changed."""
-    index = tile.row_ids[:count]
+    own, others = travelled
     assign_tile(X, count, table, tile)
-    _renew_bounds(tile, count, slack, memory)
-    _move_rows(X, index, tile.labels, weights, grid, memory.labels, stats)
+    _renew_upper(tile, count, slack, own, memory)
+    if memory.lower.shape[1] == 1:
+        _renew_lower(tile, count, others, memory)
+    else:
+        _renew_each(tile, count, own, memory)
+    _move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _lloyd_step(X, weights, table, grid, drift, memory, stats):  # type: ignore[no-untyped-def]
+def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
     tile = new_tile(X, table)
     slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
     labels, upper, lower = memory
+    own, others = travelled
+    own_at, lower_at, pitch = own.ctypes.data, lower.ctypes.data, lower.strides[0]
+    each, one = lower.shape[1] > 1, tile.scale[0]
     count, seen = 0, 0
     for row in range(n):
         label = labels[row]
         if label >= 0:
-            near = (upper[row] + drift.own[label]) * _UP
-            far = (lower[row] - drift.others[label]) * _DOWN
-            if near < far:
-                upper[row], lower[row] = near, far
+            near = (upper[row] + own[label]) * _UP
+            if each:
+                stays = all_beyond(lower_at + row * pitch, own_at, near, one)
+            else:
+                stays = near < lower[row, 0] - others[label]
+            if stays:
                 continue
         tile.row_ids[count] = row
         count += 1
         if count == TILE_ROWS:
-            _see_tile(X, weights, table, grid, tile, count, slack, memory, stats)
+            _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
             seen, count = seen + count, 0
     if count > 0:
-        _see_tile(X, weights, table, grid, tile, count, slack, memory, stats)
+        _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
     return seen + count

@@ -2,7 +2,8 @@
 
 Rows are looked at a vector at a time: as many as fit a register of `VECTOR_BYTES` are
 transposed into a corner of the first-level cache, and all centers pass by. Nothing of
-the size of rows times centers is ever written.
+the size of rows times centers is ever written. Centers that fit a register themselves are
+taken all at once instead, and all their scores are kept.
 """
 
 from __future__ import annotations
@@ -13,15 +14,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.intrinsics import (
-    ROWS,
-    VECTOR_BYTES,
-    WIDTHS,
-    nearest_block,
-    transpose_block,
-)
+from distclust.kernels.intrinsics import WIDTHS, nearest_block, prefetch, transpose_block
+from distclust.kernels.llvm import ROWS, VECTOR_BYTES
+from distclust.kernels.narrow import score_rows
 
-__all__ = ["TILE_ROWS", "Panels", "Tile", "new_tile", "score_tile"]
+__all__ = ["TILE_ROWS", "Lanes", "Panels", "Tile", "new_tile", "score_tile"]
 
 TILE_ROWS = 512  # a multiple of every vector's length
 
@@ -35,7 +32,11 @@ class Tile(NamedTuple):
     sq_norms: npt.NDArray[Any]  # (TILE_ROWS,): of rows seen through the frame
     margins: npt.NDArray[Any]  # (TILE_ROWS,): what rounding can hide between two scores
     labels: npt.NDArray[np.int32]  # (TILE_ROWS,)
+    scores: npt.NDArray[
+        Any
+    ]  # (TILE_ROWS, lanes): of all centers, if those are few; else (0, lanes)
     seen: npt.NDArray[Any]  # (d, vector): rows seen through the frame, transposed
+    lines: npt.NDArray[Any]  # (ROWS, d or more): rows seen through the frame, as they are
     offset: npt.NDArray[Any]  # (d,): the frame's, in the data's dtype
     scale: npt.NDArray[Any]  # (1,)
 
@@ -64,10 +65,34 @@ class Panels(NamedTuple):
         return cls(tuple(counts), np.concatenate(parts), norms)
 
 
+class Lanes(NamedTuple):
+    """Centers as lanes of a vector, if they are that few and have as many features; or empty."""
+
+    values: npt.NDArray[Any]  # (d, lanes): what only fills a vector is infinitely far
+    half_norms: npt.NDArray[Any]  # (lanes,)
+
+    @classmethod
+    def of(cls, centers: npt.NDArray[Any], half_norms: npt.NDArray[Any]) -> Lanes:
+        """Arrange centers of shape (k, d)."""
+        k, d = centers.shape
+        lanes = VECTOR_BYTES // centers.itemsize
+        if not k <= lanes <= d:
+            return cls(np.zeros((0, lanes), centers.dtype), np.zeros(lanes, centers.dtype))
+        values, norms = np.zeros((d, lanes), centers.dtype), np.full(lanes, np.inf, centers.dtype)
+        values[:, :k], norms[:k] = centers.T, half_norms
+        return cls(values, norms)
+
+    @property
+    def width(self) -> int:
+        """Lower bounds that are worth keeping of each row: one on all, or one on each."""
+        return self.values.shape[1] if len(self.values) else 1
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def new_tile(X, table):  # type: ignore[no-untyped-def]
     """Allocate a tile for rows of X."""
     dtype = X.dtype
+    lanes, few = VECTOR_BYTES // X.itemsize, len(table.lanes.values) > 0
     return Tile(
         np.zeros(TILE_ROWS, np.int64),
         np.zeros(TILE_ROWS, dtype),
@@ -75,7 +100,9 @@ def new_tile(X, table):  # type: ignore[no-untyped-def]
         np.zeros(TILE_ROWS, dtype),
         np.zeros(TILE_ROWS, dtype),
         np.zeros(TILE_ROWS, np.int32),
-        np.zeros((X.shape[1], VECTOR_BYTES // X.itemsize), dtype),
+        np.zeros((TILE_ROWS if few else 0, lanes), dtype),
+        np.zeros((X.shape[1], lanes), dtype),
+        np.zeros((ROWS, -(-X.shape[1] // lanes) * lanes), dtype),
         table.offset.astype(dtype),
         np.full(1, table.scale).astype(dtype),
     )
@@ -88,6 +115,66 @@ def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     No array is sliced or handed on for each vector: that would count references, and
     threads that share `X` and `table` would wait for each other's counts.
     """
+    if len(tile.scores) > 0:
+        _score_few(X, count, table, tile)
+    else:
+        _score_many(X, count, table, tile)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _score_few(X, count, table, tile):  # type: ignore[no-untyped-def]
+    size, d, row_ids, scale = X.itemsize, X.shape[1], tile.row_ids, tile.scale[0]
+    at, pitch, offset_at = X.ctypes.data, X.strides[0], tile.offset.ctypes.data
+    values_at = table.lanes.values.ctypes.data
+    half_norms_at = table.lanes.half_norms.ctypes.data
+    lines_at, line = tile.lines.ctypes.data, tile.lines.shape[1]
+    scores, least, second = tile.scores.ctypes.data, tile.least.ctypes.data, tile.second.ctypes.data
+    sq_norms, labels = tile.sq_norms.ctypes.data, tile.labels.ctypes.data
+    row_ids[count : -(-count // ROWS) * ROWS] = row_ids[count - 1]
+    for i in range(0, count, ROWS):
+        _prefetch_rows(at, pitch, row_ids, i + ROWS, min(i + 2 * ROWS, count), d * size)
+        score_rows(
+            _addresses(at, pitch, row_ids, i),
+            d,
+            offset_at,
+            scale,
+            values_at,
+            half_norms_at,
+            lines_at,
+            line,
+            (
+                scores + i * VECTOR_BYTES,
+                least + i * size,
+                second + i * size,
+                sq_norms + i * size,
+                labels + i * 4,
+            ),
+        )
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _prefetch_rows(at, pitch, row_ids, start, stop, n_bytes):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        prefetch(at + row_ids[i] * pitch, n_bytes)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _addresses(at, pitch, row_ids, i):  # type: ignore[no-untyped-def]
+    """Return where `ROWS` rows begin."""
+    return (
+        at + row_ids[i] * pitch,
+        at + row_ids[i + 1] * pitch,
+        at + row_ids[i + 2] * pitch,
+        at + row_ids[i + 3] * pitch,
+        at + row_ids[i + 4] * pitch,
+        at + row_ids[i + 5] * pitch,
+        at + row_ids[i + 6] * pitch,
+        at + row_ids[i + 7] * pitch,
+    )
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
     size, d = X.itemsize, X.shape[1]
     lanes = VECTOR_BYTES // size
     row_ids, offset, scale = tile.row_ids, tile.offset, tile.scale[0]
@@ -99,6 +186,7 @@ def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     filled = -(-count // lanes) * lanes
     row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, lanes):
+        _prefetch_rows(at, pitch, row_ids, i + lanes, min(i + 2 * lanes, count), d * size)
         if d < ROWS:
             for j in range(d):
                 for lane in range(lanes):
@@ -122,10 +210,7 @@ def _see_rows(  # type: ignore[no-untyped-def]
     at, pitch, row_ids, i, d, size, offset_at, scale, seen_at, part
 ):
     """See `ROWS` rows through the frame, block by block; the last may overlap the one before."""
-    r0, r1 = at + row_ids[i] * pitch, at + row_ids[i + 1] * pitch
-    r2, r3 = at + row_ids[i + 2] * pitch, at + row_ids[i + 3] * pitch
-    r4, r5 = at + row_ids[i + 4] * pitch, at + row_ids[i + 5] * pitch
-    r6, r7 = at + row_ids[i + 6] * pitch, at + row_ids[i + 7] * pitch
+    r0, r1, r2, r3, r4, r5, r6, r7 = _addresses(at, pitch, row_ids, i)
     for block in range(0, d, ROWS):
         column = min(block, d - ROWS)
         j = column * size

@@ -1,0 +1,113 @@
+"""Pieces of LLVM IR that intrinsics are made of: vectors, and plain integers as addresses.
+
+All of it is LLVM IR without a word of any instruction set, which each target lowers to
+its own shuffles and fused multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+__all__ = [
+    "ROWS",
+    "VECTOR_BYTES",
+    "add_product",
+    "folded",
+    "load",
+    "mask",
+    "plus",
+    "smaller",
+    "splat",
+    "store",
+    "times",
+    "transposed",
+    "variable",
+]
+
+VECTOR_BYTES = 64  # of a vector: 16 of float32, 8 of float64
+ROWS = 8  # that are worked on side by side
+
+_FUSE = ("contract",)  # multiply-adds where the target has them
+
+
+def variable(builder: Any, value: Any) -> Any:
+    """Make a variable of the whole function, and set it here: in a loop, each time round."""
+    place = cgutils.alloca_once(builder, value.type)
+    builder.store(value, place)
+    return place
+
+
+def add_product(builder: Any, place: Any, a: Any, b: Any) -> None:
+    """Add a product to a variable, fused where the target can."""
+    product = builder.fmul(a, b, flags=_FUSE)
+    builder.store(builder.fadd(builder.load(place), product, flags=_FUSE), place)
+
+
+def transposed(builder: Any, lines: list[Any]) -> list[Any]:
+    """Swap halves of ever shorter runs between pairs of lines: log2(ROWS) rounds."""
+    run = ROWS // 2
+    while run:
+        swapped = list(lines)
+        for i in range(ROWS):
+            if i & run == 0:
+                a, b = lines[i], lines[i + run]
+                low = [c if c & run == 0 else ROWS + c - run for c in range(ROWS)]
+                high = [c + run if c & run == 0 else ROWS + c for c in range(ROWS)]
+                swapped[i] = builder.shuffle_vector(a, b, mask(low))
+                swapped[i + run] = builder.shuffle_vector(a, b, mask(high))
+        lines, run = swapped, run // 2
+    return lines
+
+
+def load(builder: Any, address: Any, kind: Any) -> Any:
+    """Load a value or vector of a type from an address."""
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
+
+
+def store(builder: Any, value: Any, address: Any) -> None:
+    """Store a value or vector at an address."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
+
+
+def plus(builder: Any, address: Any, count: int) -> Any:
+    return builder.add(address, ir.Constant(address.type, count))
+
+
+def times(builder: Any, value: Any, count: int) -> Any:
+    """Multiply by a constant."""
+    return builder.mul(value, ir.Constant(value.type, count))
+
+
+def splat(builder: Any, value: Any, lanes: int) -> Any:
+    """Put a scalar into every lane."""
+    vector = ir.VectorType(value.type, lanes)
+    zero = ir.Constant(ir.IntType(32), 0)
+    start = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
+    return builder.shuffle_vector(start, start, mask([0] * lanes))
+
+
+def mask(lanes: list[int]) -> Any:
+    """Return the lanes that a shuffle takes."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+
+
+def folded(builder: Any, values: Any, join: Callable[..., Any]) -> Any:
+    """Emit the join of all lanes of a vector, by halves."""
+    count = values.type.count
+    while count > 1:
+        count //= 2
+        halves = [
+            builder.shuffle_vector(values, values, mask([*range(first, first + count)]))
+            for first in (0, count)
+        ]
+        values = join(builder, *halves)
+    return builder.extract_element(values, ir.Constant(ir.IntType(32), 0))
+
+
+def smaller(builder: Any, a: Any, b: Any) -> Any:
+    """Emit the smaller of two; which one of what is not a number, is open."""
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
