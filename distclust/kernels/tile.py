@@ -18,7 +18,7 @@ from distclust.kernels.intrinsics import WIDTHS, nearest_block, prefetch, transp
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.narrow import score_rows
 
-__all__ = ["TILE_ROWS", "Lanes", "Panels", "Tile", "new_tile", "score_tile"]
+__all__ = ["TILE_ROWS", "Lanes", "Panels", "Tile", "bounds_of_row", "new_tile", "score_tile"]
 
 TILE_ROWS = 512  # a multiple of every vector's length
 
@@ -76,7 +76,7 @@ class Lanes(NamedTuple):
         """Arrange centers of shape (k, d)."""
         k, d = centers.shape
         lanes = VECTOR_BYTES // centers.itemsize
-        if not k <= lanes <= d:
+        if bounds_of_row(k, d, centers.itemsize) == 1:
             return cls(np.zeros((0, lanes), centers.dtype), np.zeros(lanes, centers.dtype))
         values, norms = np.zeros((d, lanes), centers.dtype), np.full(lanes, np.inf, centers.dtype)
         values[:, :k], norms[:k] = centers.T, half_norms
@@ -84,8 +84,23 @@ class Lanes(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Lower bounds that are worth keeping of each row: one on all, or one on each."""
+        """How many lower bounds are kept of each row."""
         return self.values.shape[1] if len(self.values) else 1
+
+
+def bounds_of_row(k: int, d: int, itemsize: int) -> int:
+    """Return how many lower bounds on distances are worth keeping of each row.
+
+    One on all centers; or, where centers fit a vector and a row is no shorter than what is
+    kept of it, one on each lane.
+
+    Examples
+    --------
+    >>> bounds_of_row(10, 50, 4), bounds_of_row(10, 3, 4), bounds_of_row(100, 50, 4)
+    (16, 1, 1)
+    """
+    lanes = VECTOR_BYTES // itemsize
+    return lanes if k <= lanes <= d else 1
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -12,7 +12,7 @@ from distclust.cluster.minibatch_steps import TILE
 from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
-from distclust.kernels.tile import TILE_ROWS
+from distclust.kernels.tile import TILE_ROWS, bounds_of_row
 
 __all__ = [
     "AlgorithmCost",
@@ -48,8 +48,8 @@ class AlgorithmCost:
         Model state in each worker, whatever the number of rows.
     copies_rows : bool
         Whether the rows of a partition are copied once they are loaded.
-    row_states : int
-        How many runs keep their state of each row.
+    row_state_bytes : int
+        Kept of each row beside its values.
     rows_per_iteration : int or None
         How many rows an iteration looks at, on all workers; None means all.
     """
@@ -60,7 +60,7 @@ class AlgorithmCost:
     thread_bytes: int
     state_bytes: int
     copies_rows: bool = False
-    row_states: int = 1
+    row_state_bytes: int = ROW_STATE_BYTES
     rows_per_iteration: int | None = None
 
 
@@ -156,7 +156,7 @@ def worker_memory(
     batch = min(BATCH_NBYTES, 8 * row_values * BATCH_ROWS)
     loading = DECODE_COPIES * batch + COLUMN_BUFFER_BYTES * row_values + prefetched_bytes
     loading += step_bytes
-    held = held_bytes + ROW_STATE_BYTES * cost.row_states * held_rows
+    held = held_bytes + cost.row_state_bytes * held_rows
     held += calls_at_once * largest_partition_bytes if cost.copies_rows else 0
     threads = calls_at_once * threads_per_call
     piece = min(PIECE_ROWS, max(1, PIECE_CELLS // kept_values)) * 8 * kept_values
@@ -195,13 +195,14 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
     k, d = n_clusters, n_features
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
+    row_state = max(ROW_STATE_BYTES, 8 + 4 * bounds_of_row(k, d, itemsize))
     return AlgorithmCost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
         flops_per_row=2 * k * d * runs,
         thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
         state_bytes=(tables + 2 * sums) * runs,
-        row_states=runs,
+        row_state_bytes=row_state * runs,
     )
 
 
@@ -244,8 +245,8 @@ def hdbscan_cost(min_samples: int, n_features: int) -> AlgorithmCost:
 
     Examples
     --------
-    >>> hdbscan_cost(10, 2).row_states * ROW_STATE_BYTES
-    216
+    >>> hdbscan_cost(10, 2).row_state_bytes
+    212
     """
     row_bytes = 2 * 8 * n_features + 12 * min_samples + 60
     return AlgorithmCost(
@@ -255,5 +256,5 @@ def hdbscan_cost(min_samples: int, n_features: int) -> AlgorithmCost:
         thread_bytes=1 << 20,
         state_bytes=0,
         copies_rows=True,
-        row_states=-(-row_bytes // ROW_STATE_BYTES),
+        row_state_bytes=row_bytes,
     )
