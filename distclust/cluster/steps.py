@@ -27,6 +27,7 @@ from distclust.kernels.exact_sum import exact_sum
 from distclust.kernels.lloyd import (
     ClusterStats,
     Drift,
+    Full,
     Memory,
     lloyd_step,
     merge_stats,
@@ -49,6 +50,8 @@ __all__ = [
     "merge_labellings",
     "merge_runs",
 ]
+
+CALM = 64  # few rows move: one in so many
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -80,9 +83,21 @@ class Progress(NamedTuple):
     @classmethod
     def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
         """Before the first iteration, or after the cache was lost."""
-        empty = ClusterStats.empty(*table.exact.shape)
-        memory = Memory.blank(partition.n_rows, table.lanes.width, partition.storage.full)
+        empty, full = ClusterStats.empty(*table.exact.shape), partition.storage.full
+        memory = Memory.blank(partition.n_rows, full)
+        if table.lanes.width == 1:
+            memory = memory.with_bounds(1, full)
         return cls(table, rounding, Drift.none(len(table.exact)), memory, empty)
+
+    def after(
+        self, table: CenterTable, drift: Drift, stats: ClusterStats, n_moved: int, full: Full
+    ) -> Progress:
+        """After a step; bounds on few centers begin once few rows move."""
+        after = self._replace(table=table, drift=drift, stats=stats)
+        if self.memory.has_bounds or n_moved * CALM > len(self.memory.labels):
+            return after
+        memory = self.memory.with_bounds(table.lanes.width, full)
+        return after._replace(memory=memory, drift=Drift.none(len(table.exact)))
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""
@@ -126,22 +141,39 @@ def _advance(
         (last, table, last.drift.and_between(last.table, table)) for last, table in runs.values()
     ]
 
-    def of_share(share: Share) -> list[ClusterStats]:
-        changes = [ClusterStats.empty(*table.exact.shape) for _, table, _ in moves]
+    def of_share(share: Share) -> list[Change]:
+        changes = [Change(ClusterStats.empty(*table.exact.shape), 0) for _, table, _ in moves]
         for block, rows in share:
-            for (last, table, drift), change in zip(moves, changes, strict=True):
-                memory = last.memory.rows(rows)
-                lloyd_step(block.X, block.weights, table, last.rounding, drift, memory, change)
+            for i, (last, table, drift) in enumerate(moves):
+                memory, (sums, moved) = last.memory.rows(rows), changes[i]
+                _, more = lloyd_step(
+                    block.X, block.weights, table, last.rounding, drift, memory, sums
+                )
+                changes[i] = Change(sums, moved + more)
         return changes
 
-    before = [last.stats for last, _, _ in moves]
-    stats = reduce(merge_runs, map_tiles(of_share, partition.shares(n_threads())), before)
+    before = [Change(last.stats, 0) for last, _, _ in moves]
+    changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(n_threads())), before)
     done = [
-        last._replace(table=table, drift=drift, stats=new)
-        for (last, table, drift), new in zip(moves, stats, strict=True)
+        last.after(table, drift, *change, partition.storage.full)
+        for (last, table, drift), change in zip(moves, changes, strict=True)
     ]
     partition.cache.update(zip(runs, done, strict=True))
     return done
+
+
+class Change(NamedTuple):
+    """What a step changed in one run."""
+
+    stats: ClusterStats
+    n_moved: int
+
+
+def _merge_changes(a: list[Change], b: list[Change]) -> list[Change]:
+    return [
+        Change(merge_stats(one.stats, other.stats), one.n_moved + other.n_moved)
+        for one, other in zip(a, b, strict=True)
+    ]
 
 
 class Labelling(NamedTuple):

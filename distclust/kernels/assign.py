@@ -218,7 +218,7 @@ def _doubtful(tile, n, table):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _nearest_labels(X, table, labels):  # type: ignore[no-untyped-def]
     n = X.shape[0]
-    tile = new_tile(X, table)
+    tile = new_tile(X, table, False)
     for start in range(0, n, TILE_ROWS):
         count = min(TILE_ROWS, n - start)
         for i in range(count):

@@ -15,6 +15,9 @@ label is certain: with or without memory, the labels and sums are the same bits.
 Bounds are kept as they would be had no center moved: what centers travelled since the
 first step is added and taken off whenever they are looked at, so a row that is passed
 over is only read.
+
+A memory may also be of labels alone. While most rows have to be looked at anyhow, bounds
+on few centers cost more than they save.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ from distclust.kernels.narrow import all_beyond
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
 
-__all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
+__all__ = ["ClusterStats", "Drift", "Full", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
+Full = Callable[..., npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -70,35 +74,47 @@ class Memory(NamedTuple):
     """
 
     labels: npt.NDArray[np.int32]  # (n,); -1 before the first step
-    upper: F32  # (n,): at least the distance to the row's center
+    upper: F32  # (n,): at least the distance to the row's center; or (0,) without bounds
     lower: F32  # (n, 1): at most the distance to any other center; or (n, lanes): to each other
 
     @classmethod
-    def blank(
-        cls, n_rows: int, lanes: int = 1, full: Callable[..., npt.NDArray[Any]] = np.full
-    ) -> Memory:
-        """Memory of rows never seen, in arrays that ``full(shape, value, dtype)`` makes.
+    def blank(cls, n_rows: int, full: Full = np.full) -> Memory:
+        """Memory of rows never seen, of their labels alone.
 
         Parameters
         ----------
         n_rows : int
-        lanes : int
+        full : callable
+            ``full(shape, value, dtype)`` makes arrays.
+        """
+        none = np.empty((0, 1), dtype=np.float32)
+        return cls(full(n_rows, -1, np.int32), none[:, 0], none)
+
+    def with_bounds(self, width: int, full: Full = np.full) -> Memory:
+        """Return memory of the same labels and of bounds, of which nothing is known yet.
+
+        Parameters
+        ----------
+        width : int
             Lower bounds a row: `CenterTable.lanes.width`.
         full : callable
         """
-        return cls(
-            full(n_rows, -1, np.int32),
-            full(n_rows, np.inf, np.float32),
-            full((n_rows, lanes), 0, np.float32),
-        )
+        n_rows = len(self.labels)
+        upper, lower = full(n_rows, np.inf, np.float32), full((n_rows, width), 0, np.float32)
+        return Memory(self.labels, upper, lower)
+
+    @property
+    def has_bounds(self) -> bool:
+        return len(self.upper) == len(self.labels)
 
     def rows(self, which: slice) -> Memory:
         """Return views of some rows."""
-        return Memory(self.labels[which], self.upper[which], self.lower[which])
+        bounds = which if self.has_bounds else slice(0)
+        return Memory(self.labels[which], self.upper[bounds], self.lower[bounds])
 
 
 class Drift(NamedTuple):
-    """How far centers travelled since a `Memory` was blank, as seen through the frame."""
+    """How far centers travelled since a `Memory` has bounds, as seen through the frame."""
 
     own: F64  # (k,): each center
     others: F64  # (k,): at each step, the farthest of all other centers
@@ -133,7 +149,7 @@ def lloyd_step(
     drift: Drift,
     memory: Memory,
     stats: ClusterStats,
-) -> int:
+) -> tuple[int, int]:
     """Bring memory and stats of a block up to date with the centers in `table`.
 
     Parameters
@@ -143,7 +159,7 @@ def lloyd_step(
     table : CenterTable
     rounding : FixedPoint
     drift : Drift
-        Since `memory` was blank.
+        Since `memory` has bounds.
     memory : Memory
         INOUT: of these rows.
     stats : ClusterStats
@@ -151,13 +167,13 @@ def lloyd_step(
 
     Returns
     -------
-    n_seen : int
-        Rows whose distances were computed.
+    n_seen, n_moved : int
+        Rows whose distances were computed, and those that changed their label.
     """
     given = np.empty(0, dtype=np.float64) if weights is None else weights
     travelled = drift.travelled(table.lanes.width)
-    n_seen: int = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
-    return n_seen
+    counts: tuple[int, int] = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
+    return counts
 
 
 def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint) -> tuple[I64, I64]:
@@ -172,16 +188,21 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no-untyped-def]
-    """Move the rows whose label is not the one found: out of the old cluster, into the new."""
+    """Move the rows whose label is not the one found: out of the old cluster, into the new.
+
+    Returns how many those are.
+    """
     offset, scale, weight_unit, weight_scale = grid
     sums, totals = stats
     d = X.shape[1]  # no slices of rows: threads would wait for each other's reference counts
+    moved = 0
     for i in range(index.shape[0]):
         row, new = index[i], found[i]
         old = labels[row]
         if new == old:
             continue
         labels[row] = new
+        moved += 1
         factor, weight = 1.0, np.int64(1)
         if weights.shape[0] > 0:
             factor = weights[row] * weight_unit
@@ -193,6 +214,7 @@ def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[n
             totals[old] -= weight
             for j in range(d):
                 sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
+    return moved
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -252,30 +274,32 @@ def _renew_each(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
-    """Compute the labels of the rows in tile.row_ids, and move those that changed."""
+    """Compute the labels of the rows in tile.row_ids; move, and count, those that changed."""
     own, others = travelled
     assign_tile(X, count, table, tile)
-    _renew_upper(tile, count, slack, own, memory)
-    if memory.lower.shape[1] == 1:
-        _renew_lower(tile, count, others, memory)
-    else:
-        _renew_each(tile, count, own, memory)
-    _move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
+    if len(memory.upper) > 0:
+        _renew_upper(tile, count, slack, own, memory)
+        if memory.lower.shape[1] == 1:
+            _renew_lower(tile, count, others, memory)
+        else:
+            _renew_each(tile, count, own, memory)
+    return _move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
-    tile = new_tile(X, table)
+    bounded = len(memory.upper) > 0
+    tile = new_tile(X, table, bounded)
     slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
     labels, upper, lower = memory
     own, others = travelled
     own_at, lower_at, pitch = own.ctypes.data, lower.ctypes.data, lower.strides[0]
     each, one = lower.shape[1] > 1, tile.scale[0]
-    count, seen = 0, 0
+    count, seen, moved = 0, 0, 0
     for row in range(n):
         label = labels[row]
-        if label >= 0:
+        if bounded and label >= 0:
             near = (upper[row] + own[label]) * _UP
             if each:
                 stays = all_beyond(lower_at + row * pitch, own_at, near, one)
@@ -286,8 +310,10 @@ def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ign
         tile.row_ids[count] = row
         count += 1
         if count == TILE_ROWS:
-            _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
+            moved += _see_tile(
+                X, weights, table, grid, tile, count, slack, travelled, memory, stats
+            )
             seen, count = seen + count, 0
     if count > 0:
-        _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
-    return seen + count
+        moved += _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
+    return seen + count, moved

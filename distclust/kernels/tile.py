@@ -3,7 +3,8 @@
 Rows are looked at a vector at a time: as many as fit a register of `VECTOR_BYTES` are
 transposed into a corner of the first-level cache, and all centers pass by. Nothing of
 the size of rows times centers is ever written. Centers that fit a register themselves are
-taken all at once instead, and all their scores are kept.
+taken all at once instead where all their scores are to be kept; to find the least, panels
+are faster.
 """
 
 from __future__ import annotations
@@ -104,10 +105,10 @@ def bounds_of_row(k: int, d: int, itemsize: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def new_tile(X, table):  # type: ignore[no-untyped-def]
-    """Allocate a tile for rows of X."""
+def new_tile(X, table, keeps_scores):  # type: ignore[no-untyped-def]
+    """Allocate a tile for rows of X; of few centers, it may keep all scores."""
     dtype = X.dtype
-    lanes, few = VECTOR_BYTES // X.itemsize, len(table.lanes.values) > 0
+    lanes, few = VECTOR_BYTES // X.itemsize, keeps_scores and len(table.lanes.values) > 0
     return Tile(
         np.zeros(TILE_ROWS, np.int64),
         np.zeros(TILE_ROWS, dtype),

@@ -49,11 +49,11 @@ class Walk:
     def step(self, centers: np.ndarray) -> ClusterStats:
         table = center_table(centers, self.frame)
         if self.memory is None:
-            self.memory = Memory.blank(len(self.X), table.lanes.width)
+            self.memory = Memory.blank(len(self.X)).with_bounds(table.lanes.width)
             self.table, self.drift = table, Drift.none(len(centers))
         self.drift = self.drift.and_between(self.table, table)
         stats = self.stats or ClusterStats.empty(*centers.shape)
-        seen = lloyd_step(
+        seen, _ = lloyd_step(
             self.X, self.weights, table, self.rounding, self.drift, self.memory, stats
         )
         self.seen += seen
