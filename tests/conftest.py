@@ -13,7 +13,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# how long an example takes says something of the machine, and of what is compiled first
+hypothesis.settings.register_profile("distclust", deadline=None)
+hypothesis.settings.load_profile("distclust")
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # a local start would turn tokens on for all of us
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listen on the loopback interface only

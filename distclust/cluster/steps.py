@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from distclust.cluster.metric import Euclidean
 from distclust.data.blocks import Block, Partition, Share
+from distclust.data.storage import Storage
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import (
     CenterTable,
@@ -27,7 +28,6 @@ from distclust.kernels.exact_sum import exact_sum
 from distclust.kernels.lloyd import (
     ClusterStats,
     Drift,
-    Full,
     Memory,
     lloyd_step,
     merge_stats,
@@ -71,6 +71,13 @@ class Run(NamedTuple):
         return f"lloyd-{self.number}"
 
 
+class Change(NamedTuple):
+    """What a step changed in one run."""
+
+    stats: ClusterStats
+    n_moved: int
+
+
 class Progress(NamedTuple):
     """The last iteration of a run in a partition: a discardable cache."""
 
@@ -83,21 +90,23 @@ class Progress(NamedTuple):
     @classmethod
     def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
         """Before the first iteration, or after the cache was lost."""
-        empty, full = ClusterStats.empty(*table.exact.shape), partition.storage.full
-        memory = Memory.blank(partition.n_rows, full)
-        if table.lanes.width == 1:
-            memory = memory.with_bounds(1, full)
-        return cls(table, rounding, Drift.none(len(table.exact)), memory, empty)
+        n_clusters, n_features = table.exact.shape
+        stats = ClusterStats.empty(n_clusters, n_features)
+        memory = Memory.blank(partition.n_rows, partition.storage.full)
+        blank = cls(table, rounding, Drift.none(n_clusters), memory, stats)
+        return blank.with_bounds(partition.storage) if table.lanes.width == 1 else blank
 
-    def after(
-        self, table: CenterTable, drift: Drift, stats: ClusterStats, n_moved: int, full: Full
-    ) -> Progress:
+    def with_bounds(self, storage: Storage) -> Progress:
+        """Keep bounds from here on."""
+        width = self.table.lanes.width
+        memory = self.memory.with_bounds(width, storage.full, storage.empty)
+        return self._replace(memory=memory, drift=Drift.none(len(self.table.exact)))
+
+    def after(self, table: CenterTable, drift: Drift, change: Change, storage: Storage) -> Progress:
         """After a step; bounds on few centers begin once few rows move."""
-        after = self._replace(table=table, drift=drift, stats=stats)
-        if self.memory.has_bounds or n_moved * CALM > len(self.memory.labels):
-            return after
-        memory = self.memory.with_bounds(table.lanes.width, full)
-        return after._replace(memory=memory, drift=Drift.none(len(table.exact)))
+        after = self._replace(table=table, drift=drift, stats=change.stats)
+        calm = change.n_moved * CALM <= len(self.memory.labels)
+        return after.with_bounds(storage) if calm and not self.memory.has_bounds else after
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""
@@ -155,18 +164,11 @@ def _advance(
     before = [Change(last.stats, 0) for last, _, _ in moves]
     changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(n_threads())), before)
     done = [
-        last.after(table, drift, *change, partition.storage.full)
+        last.after(table, drift, change, partition.storage)
         for (last, table, drift), change in zip(moves, changes, strict=True)
     ]
     partition.cache.update(zip(runs, done, strict=True))
     return done
-
-
-class Change(NamedTuple):
-    """What a step changed in one run."""
-
-    stats: ClusterStats
-    n_moved: int
 
 
 def _merge_changes(a: list[Change], b: list[Change]) -> list[Change]:

@@ -24,6 +24,7 @@ from distclust.kernels.llvm import (
     ROWS,
     VECTOR_BYTES,
     add_product,
+    fetch,
     load,
     plus,
     splat,
@@ -33,9 +34,8 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["WIDTHS", "bits_of", "nearest_block", "prefetch", "transpose_block"]
+__all__ = ["WIDTHS", "bits_of", "nearest_block", "transpose_block"]
 
-CACHE_LINE = 64  # bytes
 WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
 
 
@@ -50,28 +50,7 @@ def bits_of(_: Any, value: Any) -> Any:
 
 
 @intrinsic
-def prefetch(_: Any, address: Any, n_bytes: Any) -> Any:
-    """Have the processor begin to fetch what will be read soon."""
-
-    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        start, size = args
-        flag = ir.IntType(32)
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
-        zero, line = ir.Constant(size.type, 0), ir.Constant(size.type, CACHE_LINE)
-        with cgutils.for_range_slice(builder, zero, size, line, size.type) as (shift, _):
-            place = builder.inttoptr(builder.add(start, shift), pointer)
-            builder.call(fetch, [place, to_read, keep, data])
-        end = builder.inttoptr(builder.add(start, plus(builder, size, -1)), pointer)
-        builder.call(fetch, [end, to_read, keep, data])
-
-    return types.void(address, n_bytes), emit
-
-
-@intrinsic
-def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, target: Any) -> Any:
+def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, ahead: Any, target: Any) -> Any:
     """Write ``(x - offset) * scale`` of `ROWS` values of as many rows, transposed.
 
     Parameters
@@ -82,24 +61,27 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, target: Any) -> 
         IN: address of as many offsets.
     scale : float32 or float64
         Its type is that of all values.
+    ahead : tuple of `ROWS` int
+        Addresses of values that are fetched meanwhile.
     target : int
         OUT: address of the first column, written as a row; the next is `VECTOR_BYTES` on.
     """
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        sources, offset_at, factor, target_at = args
+        sources, offset_at, factor, next_sources, target_at = args
         element = context.get_data_type(scale)
         vector = ir.VectorType(element, ROWS)
         factors, offsets = splat(builder, factor, ROWS), load(builder, offset_at, vector)
         lines = []
         for row in range(ROWS):
+            fetch(builder, builder.extract_value(next_sources, row))
             x = load(builder, builder.extract_value(sources, row), vector)
             lines.append(builder.fmul(builder.fsub(x, offsets), factors))
         for column, line in enumerate(transposed(builder, lines)):
             store(builder, line, plus(builder, target_at, column * VECTOR_BYTES))
         return context.get_dummy_value()
 
-    return types.void(rows, offset, scale, target), emit
+    return types.void(rows, offset, scale, ahead, target), emit
 
 
 @intrinsic

@@ -35,9 +35,10 @@ from distclust.kernels.narrow import all_beyond
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
 
-__all__ = ["ClusterStats", "Drift", "Full", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
+__all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
 Full = Callable[..., npt.NDArray[Any]]
+Empty = Callable[..., npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -90,17 +91,19 @@ class Memory(NamedTuple):
         none = np.empty((0, 1), dtype=np.float32)
         return cls(full(n_rows, -1, np.int32), none[:, 0], none)
 
-    def with_bounds(self, width: int, full: Full = np.full) -> Memory:
+    def with_bounds(self, width: int, full: Full = np.full, empty: Empty = np.empty) -> Memory:
         """Return memory of the same labels and of bounds, of which nothing is known yet.
 
         Parameters
         ----------
         width : int
             Lower bounds a row: `CenterTable.lanes.width`.
-        full : callable
+        full, empty : callable
+            ``full(shape, value, dtype)`` and ``empty(shape, dtype)`` make arrays. An upper
+            bound of infinity is enough: lower bounds are written before they count.
         """
         n_rows = len(self.labels)
-        upper, lower = full(n_rows, np.inf, np.float32), full((n_rows, width), 0, np.float32)
+        upper, lower = full(n_rows, np.inf, np.float32), empty((n_rows, width), np.float32)
         return Memory(self.labels, upper, lower)
 
     @property

@@ -16,6 +16,7 @@ __all__ = [
     "ROWS",
     "VECTOR_BYTES",
     "add_product",
+    "fetch",
     "folded",
     "load",
     "mask",
@@ -111,3 +112,12 @@ def folded(builder: Any, values: Any, join: Callable[..., Any]) -> Any:
 def smaller(builder: Any, a: Any, b: Any) -> Any:
     """Emit the smaller of two; which one of what is not a number, is open."""
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
+def fetch(builder: Any, address: Any) -> None:
+    """Have the processor begin to fetch the cache line of an address that is read soon."""
+    flag, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    to_read, keep, data = (ir.Constant(flag, value) for value in (0, 2, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), to_read, keep, data])

@@ -19,6 +19,7 @@ from distclust.kernels.llvm import (
     ROWS,
     VECTOR_BYTES,
     add_product,
+    fetch,
     folded,
     load,
     plus,
@@ -43,6 +44,7 @@ def score_rows(
     half_norms: Any,
     scratch: Any,
     pitch: Any,
+    ahead: Any,
     out: Any,
 ) -> Any:
     """Compute ``half_norms - x.c`` of `ROWS` rows and as many centers as a vector has lanes.
@@ -63,6 +65,8 @@ def score_rows(
         Address of (ROWS, pitch) values, zeros from n_features on.
     pitch : int
         A multiple of a vector's lanes.
+    ahead : tuple of `ROWS` int
+        Addresses of the rows after, which are fetched meanwhile.
     out : tuple of 5 int
         OUT: addresses of the scores, (ROWS, lanes), and of each row's least and second least,
         of its squared norm as it is seen, and of the int32 lane of the least score, the lowest
@@ -77,9 +81,9 @@ def score_rows(
         seen = [builder.add(args[6], times(builder, line, row)) for row in range(ROWS)]
         _see(builder, args[0], args[1], args[2], args[3], seen, vector)
         sq_norms = _sq_norms(builder, seen, line, vector)
-        products = _products(builder, seen, args[1], args[4], vector)
+        products = _products(builder, seen, args[1], args[4], args[8], vector)
         norms = load(builder, args[5], vector)
-        outs = [builder.extract_value(args[8], i) for i in range(5)]
+        outs = [builder.extract_value(args[9], i) for i in range(5)]
         for row, product in enumerate(products):
             scores = builder.fsub(norms, product)
             store(builder, scores, plus(builder, outs[0], row * VECTOR_BYTES))
@@ -101,7 +105,7 @@ def score_rows(
                 store(builder, value, plus(builder, place, row * width))
         return context.get_dummy_value()
 
-    parts = (rows, n_features, offset, scale, centers, half_norms, scratch, pitch, out)
+    parts = (rows, n_features, offset, scale, centers, half_norms, scratch, pitch, ahead, out)
     return types.void(*parts), emit
 
 
@@ -157,14 +161,28 @@ def _sq_norms(builder: Any, seen: list[Any], line: Any, vector: Any) -> list[Any
     return [folded(builder, builder.load(place), ir.IRBuilder.fadd) for place in sums]
 
 
-def _products(builder: Any, seen: list[Any], features: Any, centers: Any, vector: Any) -> list[Any]:
-    """Emit the products of rows with the centers in the lanes."""
+def _products(
+    builder: Any, seen: list[Any], features: Any, centers: Any, ahead: Any, vector: Any
+) -> list[Any]:
+    """Emit the products of rows with the centers in the lanes.
+
+    As many features as fill a cache line are followed by a line of each row ahead: fetched
+    all at once, those would keep the processor waiting.
+    """
     sums = [variable(builder, ir.Constant(vector, None)) for _ in seen]
-    with cgutils.for_range(builder, features) as loop:
-        shift = times(builder, loop.index, VECTOR_BYTES)
-        center = load(builder, builder.add(centers, shift), vector)
-        shift = times(builder, loop.index, VECTOR_BYTES // vector.count)
-        for place, row in zip(sums, seen, strict=True):
-            x = load(builder, builder.add(row, shift), vector.element)
-            add_product(builder, place, splat(builder, x, vector.count), center)
+    size, zero = VECTOR_BYTES // vector.count, ir.Constant(features.type, 0)
+    lanes, one = ir.Constant(features.type, vector.count), ir.Constant(features.type, 1)
+    with cgutils.for_range_slice(builder, zero, features, lanes, features.type) as (block, _):
+        for row in range(ROWS):
+            place = builder.add(builder.extract_value(ahead, row), times(builder, block, size))
+            fetch(builder, place)
+        end = builder.add(block, lanes)
+        end = builder.select(builder.icmp_signed("<", end, features), end, features)
+        with cgutils.for_range_slice(builder, block, end, one, features.type) as (feature, _):
+            shift = times(builder, feature, VECTOR_BYTES)
+            center = load(builder, builder.add(centers, shift), vector)
+            shift = times(builder, feature, size)
+            for place, row in zip(sums, seen, strict=True):
+                x = load(builder, builder.add(row, shift), vector.element)
+                add_product(builder, place, splat(builder, x, vector.count), center)
     return [builder.load(place) for place in sums]

@@ -15,13 +15,14 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.intrinsics import WIDTHS, nearest_block, prefetch, transpose_block
+from distclust.kernels.intrinsics import WIDTHS, nearest_block, transpose_block
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.narrow import score_rows
 
 __all__ = ["TILE_ROWS", "Lanes", "Panels", "Tile", "bounds_of_row", "new_tile", "score_tile"]
 
 TILE_ROWS = 512  # a multiple of every vector's length
+AHEAD = 32  # rows further on, whose values are fetched from memory meanwhile
 
 
 class Tile(NamedTuple):
@@ -146,9 +147,10 @@ def _score_few(X, count, table, tile):  # type: ignore[no-untyped-def]
     lines_at, line = tile.lines.ctypes.data, tile.lines.shape[1]
     scores, least, second = tile.scores.ctypes.data, tile.least.ctypes.data, tile.second.ctypes.data
     sq_norms, labels = tile.sq_norms.ctypes.data, tile.labels.ctypes.data
-    row_ids[count : -(-count // ROWS) * ROWS] = row_ids[count - 1]
-    for i in range(0, count, ROWS):
-        _prefetch_rows(at, pitch, row_ids, i + ROWS, min(i + 2 * ROWS, count), d * size)
+    filled = -(-count // ROWS) * ROWS
+    row_ids[count:filled] = row_ids[count - 1]
+    last = filled - ROWS
+    for i in range(0, filled, ROWS):
         score_rows(
             _addresses(at, pitch, row_ids, i),
             d,
@@ -158,6 +160,7 @@ def _score_few(X, count, table, tile):  # type: ignore[no-untyped-def]
             half_norms_at,
             lines_at,
             line,
+            _addresses(at, pitch, row_ids, min(i + AHEAD, last)),
             (
                 scores + i * VECTOR_BYTES,
                 least + i * size,
@@ -166,12 +169,6 @@ def _score_few(X, count, table, tile):  # type: ignore[no-untyped-def]
                 labels + i * 4,
             ),
         )
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _prefetch_rows(at, pitch, row_ids, start, stop, n_bytes):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
-        prefetch(at + row_ids[i] * pitch, n_bytes)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -202,14 +199,16 @@ def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
     filled = -(-count // lanes) * lanes
     row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, lanes):
-        _prefetch_rows(at, pitch, row_ids, i + lanes, min(i + 2 * lanes, count), d * size)
         if d < ROWS:
             for j in range(d):
                 for lane in range(lanes):
                     seen[j, lane] = (X[row_ids[i + lane], j] - offset[j]) * scale
         else:
             for part in range(0, lanes, ROWS):
-                _see_rows(at, pitch, row_ids, i + part, d, size, offset_at, scale, seen_at, part)
+                after = min(i + AHEAD, filled - lanes) + part
+                _see_rows(
+                    at, pitch, row_ids, i + part, after, d, size, offset_at, scale, seen_at, part
+                )
         nearest_block(
             seen_at,
             d,
@@ -223,10 +222,15 @@ def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _see_rows(  # type: ignore[no-untyped-def]
-    at, pitch, row_ids, i, d, size, offset_at, scale, seen_at, part
+    at, pitch, row_ids, i, after, d, size, offset_at, scale, seen_at, part
 ):
-    """See `ROWS` rows through the frame, block by block; the last may overlap the one before."""
+    """See `ROWS` rows through the frame, block by block; the last may overlap the one before.
+
+    Meanwhile the rows that come `after` are fetched: a few lines at a time, since more at
+    once would keep the processor waiting.
+    """
     r0, r1, r2, r3, r4, r5, r6, r7 = _addresses(at, pitch, row_ids, i)
+    n0, n1, n2, n3, n4, n5, n6, n7 = _addresses(at, pitch, row_ids, after)
     for block in range(0, d, ROWS):
         column = min(block, d - ROWS)
         j = column * size
@@ -234,5 +238,6 @@ def _see_rows(  # type: ignore[no-untyped-def]
             (r0 + j, r1 + j, r2 + j, r3 + j, r4 + j, r5 + j, r6 + j, r7 + j),
             offset_at + j,
             scale,
+            (n0 + j, n1 + j, n2 + j, n3 + j, n4 + j, n5 + j, n6 + j, n7 + j),
             seen_at + part * size + column * VECTOR_BYTES,
         )

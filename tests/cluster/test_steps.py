@@ -116,6 +116,26 @@ def test_statistics_do_not_depend_on_the_cache(dtype: str, weighted: bool, threa
         centers = (centers + rng.normal(size=centers.shape) * 0.1).astype(dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [3, 8])
+def test_bounds_on_few_centers_begin_when_rows_calm_down(dtype: str, k: int) -> None:
+    """Without bounds, with new ones, and with old ones: the statistics are the same."""
+    X = blobs(d=24, dtype=dtype)
+    rounding, frame = rounding_of(X), Frame.around(np.zeros(24), 128.0)
+    known, centers = partition(X, 0, 1000, 1001, 3000), X[:k].copy()
+    bounded = []
+    for _ in range(25):
+        found = one_run(known, centers, frame, rounding)
+        fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
+        for one, other in zip(found, fresh, strict=True):
+            np.testing.assert_array_equal(one, other)
+        bounded.append(known.cache["lloyd-0"].memory.has_bounds)
+        means = rounding.sums(found.sums) / np.maximum(found.weights, 1)[:, np.newaxis]
+        centers = (centers + 0.5 * (means - centers)).astype(dtype)
+    assert not bounded[0]
+    assert bounded[-1]
+
+
 def test_statistics_survive_a_change_of_frame_or_rounding() -> None:
     X = blobs()
     known, centers = partition(X, 0, 3000), X[:6].copy()

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from distclust.kernels.assign import assign, center_table, sq_distances
@@ -203,7 +203,6 @@ def test_memory_at_any_magnitude(dtype: type, exponent: int, d: int) -> None:
         centers[step % 6] = (centers[step % 6] / 2 + X[20 + step] / 2).astype(dtype)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
     """An upper bound is never below the distance it bounds, nor a lower one above."""
