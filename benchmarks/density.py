@@ -18,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from benchmarks import density_report as report
 from benchmarks.density_data import Size, make
 from benchmarks.density_peers import ORACLES, OURS, PEERS, DensityContender
+from benchmarks.density_ties import differing_rows, only_ties_differ
 from benchmarks.environment import environment
 from benchmarks.memory import peak_memory
 from benchmarks.places import PLACES, Place, opened
@@ -56,7 +57,7 @@ class Series:
     contender: DensityContender
     seconds: list[float] = field(default_factory=list)
     labels: np.ndarray | None = None
-    tree_weight: float | None = None
+    linkage: np.ndarray | None = None
     peak_nbytes: int | None = None
     error: str | None = None
 
@@ -103,10 +104,11 @@ def _case(
         if here:
             with opened(kind, options.workers, 1, "numpy") as place:
                 everyone += _measure(here, place, X, options)
-    done = {s.contender.name: s.labels for s in everyone if s.labels is not None}
-    reference = next((name for name in ORACLES if name in done), next(reversed(done), None))
+    done = {s.contender.name: s for s in everyone if s.labels is not None}
+    name = next((name for name in ORACLES if name in done), next(reversed(done), None))
     for series in everyone:
-        yield _record(series, size, options) | _likeness(series.labels, reference, done)
+        likeness = {} if name is None else _likeness(series, done[name], options.min_cluster_size)
+        yield _record(series, size, options) | likeness
 
 
 def _measure(
@@ -135,23 +137,29 @@ def _note(series: Series, seconds: float, model: Any, peak_nbytes: int | None) -
     series.seconds.append(seconds)
     if series.labels is None:
         series.labels = np.asarray(model.labels_)
-        series.tree_weight = series.contender.tree_weight(model)
+        series.linkage = series.contender.linkage(model)
     if peak_nbytes is not None:
         series.peak_nbytes = max(series.peak_nbytes or 0, peak_nbytes)
 
 
-def _likeness(
-    labels: np.ndarray | None, reference: str | None, done: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """Describe labels, and compare them with the reference's."""
-    if labels is None or reference is None:
+def _likeness(series: Series, reference: Series, min_cluster_size: int) -> dict[str, Any]:
+    """Describe labels, compare them with the reference's, and say if ties explain it all."""
+    labels, expected = series.labels, reference.labels
+    if labels is None or expected is None:
         return {}
+    only_ties = None
+    if series.linkage is not None and reference.linkage is not None:
+        only_ties = only_ties_differ(
+            series.linkage, labels, reference.linkage, expected, min_cluster_size
+        )
     return {
         "n_clusters": int(labels.max(initial=-1)) + 1,
         "noise_fraction": float(np.mean(labels < 0)),
-        "reference": reference,
-        "ari": float(adjusted_rand_score(done[reference], labels)),
-        "same_labels": bool(np.array_equal(done[reference], labels)),
+        "reference": reference.contender.name,
+        "ari": float(adjusted_rand_score(expected, labels)),
+        "same_labels": bool(np.array_equal(expected, labels)),
+        "differing_rows": differing_rows(expected, labels),
+        "only_ties_differ": only_ties,
     }
 
 
@@ -175,5 +183,5 @@ def _record(series: Series, size: Size, options: Options) -> dict[str, Any]:
         "seconds": [round(seconds, 5) for seconds in series.seconds],
         "median_seconds": round(statistics.median(series.seconds), 5),
         "peak_nbytes": series.peak_nbytes,
-        "tree_weight": series.tree_weight,
+        "tree_weight": None if series.linkage is None else float(series.linkage[:, 2].sum()),
     }

@@ -39,11 +39,11 @@ class DensityContender(Library):
         """Return a model of the rows, given `min_samples` and `min_cluster_size`."""
         raise NotImplementedError
 
-    def tree_weight(self, model: Any) -> float | None:
-        """Sum the edges of the spanning tree: no sum is less than that of an exact one."""
+    def linkage(self, model: Any) -> np.ndarray | None:
+        """Return the single linkage tree: (node, node, height, ...) for each merge, ascending."""
         if importlib.util.find_spec("hdbscan") is None:  # whose classes hold the tree
             return None
-        return float(model.single_linkage_tree_.to_numpy()[:, 2].sum())
+        return np.asarray(model.single_linkage_tree_.to_numpy())
 
 
 class Hdbscan(DensityContender):
@@ -109,8 +109,9 @@ class ScikitLearn(DensityContender):
             copy=True,
         ).fit(X)
 
-    def tree_weight(self, model: Any) -> float:
-        return float(model._single_linkage_tree_["value"].sum())
+    def linkage(self, model: Any) -> np.ndarray:
+        tree = model._single_linkage_tree_
+        return np.stack([tree[name] for name in ("left_node", "right_node", "value")], axis=1)
 
 
 class Ours(DensityContender):

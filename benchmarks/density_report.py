@@ -75,8 +75,17 @@ def _cells(line: Line, base: float | None, exact: float | None) -> list[str]:
         f"{line['noise_fraction']:.2%}",
         "" if weight is None or exact is None else f"{weight / exact - 1:+.1e}",
         f"{line['ari']:.6f}",
-        "the same" if line["same_labels"] else "differ",
+        _likeness(line),
     ]
+
+
+def _likeness(line: Line) -> str:
+    if line["same_labels"]:
+        return "the same"
+    rows = line.get("differing_rows")
+    if rows is None:  # measured before that was counted
+        return "differ"
+    return f"{rows:,} differ" + (", ties" if line["only_ties_differ"] else "")
 
 
 def markdown(lines: Iterable[Line]) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import city_map, density, density_report, results
+from benchmarks import city_map, density, density_report, density_ties, results
 from benchmarks.density_data import Size, make
 from benchmarks.memory import peak_memory
 
@@ -42,13 +42,48 @@ def test_exact_contenders_find_trees_of_the_same_weight(
         assert line["n_clusters"] == exact["n_clusters"] > 10
         assert len(line["seconds"]) == 2
     assert exact["same_labels"]
-    assert ours["ari"] > 0.95  # ties
+    assert not ours["same_labels"]
+    assert ours["differing_rows"] > 0
+    assert sklearn["only_ties_differ"]
+    assert ours["only_ties_differ"]
     assert ours["contender"] == "distclust local P=1"
     assert {"cpu", "cores", "date", "versions", "commit"} <= ours.keys()
     printed = capsys.readouterr().out
     assert results.show([tmp_path / "results.jsonl"], png=None) == 0
     table = capsys.readouterr().out.strip().splitlines()
     assert table[-1] in printed
+
+
+def linkage_of(X: np.ndarray, shuffled: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The package's linkage and labels, of the rows in another order."""
+    hdbscan = pytest.importorskip("hdbscan")
+    order = shuffled.permutation(len(X))
+    model = hdbscan.HDBSCAN(min_cluster_size=8, min_samples=3, algorithm="generic").fit(X[order])
+    linkage = model.single_linkage_tree_.to_numpy()
+    rows = np.append(order, np.arange(len(X), 2 * len(X)))  # leaves are numbered as in X again
+    linkage[:, :2] = rows[linkage[:, :2].astype(int)]
+    labels = np.empty(len(X), int)
+    labels[order] = model.labels_
+    return linkage, labels
+
+
+def test_disagreements_are_ties_only_if_hierarchies_agree_and_labels_follow() -> None:
+    rng = np.random.default_rng(0)
+    X = np.rint(rng.normal(size=(400, 2)) * 4 + rng.integers(0, 3, (400, 1)) * 12)
+    one, labels = linkage_of(X, rng)
+    other, others = linkage_of(X, rng)
+    assert density_ties.differing_rows(labels, others) > 0
+    proof = density_ties.only_ties_differ
+    assert proof(one, labels, other, others, 8)
+
+    wrong = others.copy()
+    wrong[np.flatnonzero(others == 0)[:1]] = -1
+    assert not proof(one, labels, other, wrong, 8)
+    higher = other.copy()
+    higher[-1, 2] *= 1.001
+    assert not proof(one, labels, higher, others, 8)
+    elsewhere = np.where(other == 0, 1, np.where(other == 1, 0, other))[:, :2]
+    assert not proof(one, labels, np.c_[elsewhere, other[:, 2]], others, 8)
 
 
 def line(contender: str, seconds: float, **other: object) -> density_report.Line:
