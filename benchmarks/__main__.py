@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import city_map, density, density_peers, glove, kmeans, results, scaling
+from benchmarks import (
+    city_map,
+    density,
+    density_peers,
+    density_predict,
+    glove,
+    kmeans,
+    results,
+    scaling,
+)
 from benchmarks.cases import CASES, from_file
 from benchmarks.density_data import Size
 from benchmarks.modes import MODES
@@ -23,6 +32,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
     _hdbscan(commands.add_parser("hdbscan", help="HDBSCAN beside its peers"))
+    _predict(commands.add_parser("hdbscan-predict", help="new rows, beside the package hdbscan"))
     _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
     _overhead(commands.add_parser("overhead", help="what an iteration costs on a few rows"))
     _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
@@ -156,6 +166,21 @@ def _hdbscan(command: argparse.ArgumentParser) -> None:
 
 def _run_hdbscan(**options: Any) -> int:
     return density.run(density.Options(**options))
+
+
+def _predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--sizes",
+        type=_sizes,
+        default="50000x2,100000x2,500000x2,100000x5,100000x10",
+        help="fitted rows x features, comma-separated; default: %(default)s",
+    )
+    command.add_argument("--new", type=int, default=100_000, help="rows to predict")
+    command.add_argument("--min-samples", type=int, default=10)
+    command.add_argument("--min-cluster-size", type=int, default=50)
+    command.add_argument("--repeats", type=int, default=7)
+    command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.set_defaults(run=density_predict.measure)
 
 
 def _results(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import city_map, density, density_report, density_ties, results
+from benchmarks import city_map, density, density_predict, density_report, density_ties, results
 from benchmarks.density_data import Size, make
 from benchmarks.memory import peak_memory
 
@@ -101,6 +101,15 @@ def test_the_short_table_has_seconds_and_ratios_to_the_first_of_ours() -> None:
         line("distclust ray", 3.0, ours=True),
     ]
     assert density_report.markdown(lines).splitlines()[-1] == "| 10 x 2 | 6 (3x) | 2 | 3 |"
+
+
+def test_new_rows_get_the_labels_of_the_package(tmp_path: Path) -> None:
+    pytest.importorskip("hdbscan")
+    result = tmp_path / "results.jsonl"
+    assert density_predict.measure([Size(3000, 2)], 500, 5, 15, 2, result) == 0
+    line = json.loads(result.read_text())
+    assert line["differing_rows"] == 0
+    assert line["ratio"] == pytest.approx(line["hdbscan_seconds"] / line["median_seconds"], rel=0.1)
 
 
 def test_rows_are_the_same_every_time_and_finite() -> None:

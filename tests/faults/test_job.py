@@ -36,13 +36,18 @@ def data(tmp_path: Path) -> Path:
     return directory
 
 
-def job(data: Path, output: Path, backend: dict[str, Any]) -> Any:
+KMEANS = {"name": "kmeans", "n_clusters": 6, "random_state": 0}
+HDBSCAN = {"name": "hdbscan", "min_cluster_size": 30, "min_samples": 5}
+
+
+def job(algorithm: dict[str, Any], data: Path, output: Path, backend: dict[str, Any]) -> Any:
+    column = "distance" if algorithm is KMEANS else "outlier_score"
     return parse_job(
         {
             "input": {"path": str(data)},
-            "algorithm": {"name": "kmeans", "n_clusters": 6, "random_state": 0},
+            "algorithm": algorithm,
             "backend": {"partitions": 5, **backend},
-            "output": {"path": str(output), "columns": ["distance"]},
+            "output": {"path": str(output), "columns": [column]},
         }
     )
 
@@ -80,25 +85,33 @@ def _is(kind: type[Event], **fields: Any) -> Callable[[Event], bool]:
 
 @pytest.mark.parametrize("backend", ["ray", "dask"])
 @pytest.mark.parametrize(
-    "when",
+    ("algorithm", "when"),
     [
-        _is(IterationDone, iteration=2),
-        _is(StageStarted, stage="writing labels"),
-        _is(StageProgress, stage="writing labels", done=1),
+        (KMEANS, _is(IterationDone, iteration=2)),
+        (KMEANS, _is(StageStarted, stage="writing labels")),
+        (KMEANS, _is(StageProgress, stage="writing labels", done=1)),
+        (HDBSCAN, _is(StageStarted, stage="core distances")),
+        (HDBSCAN, _is(StageStarted, stage="writing labels")),
+        (HDBSCAN, _is(StageProgress, stage="writing labels", done=1)),
     ],
-    ids=["in the fit", "before labels are written", "while labels are written"],
+    ids=[
+        f"{name}, {when}"
+        for name in ("kmeans", "hdbscan")
+        for when in ("in the fit", "before labels are written", "while labels are written")
+    ],
 )
 def test_output_after_a_kill(
     backend: str,
+    algorithm: dict[str, Any],
     when: Callable[[Event], bool],
     data: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
     address = request.getfixturevalue(f"{backend}_cluster")
-    unfaulted = run_job(job(data, tmp_path / "local", {"name": "local"}))
+    unfaulted = run_job(job(algorithm, data, tmp_path / "local", {"name": "local"}))
     killer = Killer(when, lambda: workers(backend, address))
-    spec = job(data, tmp_path / "killed", {"name": backend, "address": address})
+    spec = job(algorithm, data, tmp_path / "killed", {"name": backend, "address": address})
     survived = run_job(spec, [killer])
     assert killer.killed
     assert survived.labels_digest == unfaulted.labels_digest
