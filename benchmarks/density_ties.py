@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.cluster import contingency_matrix
 
 from distclust.cluster.flat_clustering import Selection, cluster
 from distclust.kernels.edges import SpanningTree
@@ -51,11 +53,13 @@ def only_ties_differ(
 
 
 def differing_rows(one: np.ndarray, other: np.ndarray) -> int:
-    """Count rows outside the label of `other` that most rows of their label in `one` have."""
-    pairs, counts = np.unique(np.stack([one, other]), axis=1, return_counts=True)
-    most = np.zeros(int(one.max()) + 2, np.int64)
-    np.maximum.at(most, pairs[0] + 1, counts)
-    return int(len(one) - most.sum())
+    """Count the rows labelled otherwise, under the numbering of clusters that leaves fewest."""
+    clustered = (one >= 0) & (other >= 0)
+    alike = np.count_nonzero((one < 0) & (other < 0))
+    if clustered.any():
+        shared = contingency_matrix(one[clustered], other[clustered])
+        alike += shared[linear_sum_assignment(shared, maximize=True)].sum()
+    return len(one) - int(alike)
 
 
 def _edges(linkage: np.ndarray) -> SpanningTree:
@@ -119,5 +123,4 @@ def _follow(labels: np.ndarray, edges: SpanningTree, min_cluster_size: int) -> b
         allow_single_cluster=False,
     )
     found = cluster(edges, selection).labels
-    noise_agrees = np.array_equal(found < 0, labels < 0)
-    return noise_agrees and differing_rows(labels, found) == differing_rows(found, labels) == 0
+    return differing_rows(labels, found) == 0

@@ -35,7 +35,10 @@ class HierarchyResults:
     def condensed_tree_(self) -> Any:
         """The condensed tree, as `hdbscan.plots.CondensedTree`."""
         self._check_fitted()
-        return views.condensed_tree(self._clustering.tree, self._clustering.labels)
+        if "condensed tree" not in self._made:  # the package asks for it once a row it predicts
+            tree = views.condensed_tree(self._clustering.tree, self._clustering.labels)
+            self._made["condensed tree"] = tree
+        return self._made["condensed tree"]
 
     @property
     def single_linkage_tree_(self) -> Any:
