@@ -21,6 +21,7 @@ from itertools import chain as concatenated
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from distclust.data.blocks import Block, Partition, Source, empty_blocks
@@ -166,6 +167,27 @@ class TransformedRows:
     def place_of(row_id: int, recipe: Recipe, *args: Any) -> str:
         """Say where the raw row is."""
         return place(recipe.kind, args, row_id)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and values of a row."""
+        return self.n_rows, self.n_features
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all rows in this process: what estimators that are not ours ask for.
+
+        Raises
+        ------
+        DataError
+            The raw rows live on a cluster; or as `load`.
+        """
+        if self.home in ("dask", "ray"):
+            raise DataError(f"these rows live on a {self.home} cluster, not in this process")
+        rows = np.empty(self.shape, dtype or self.dtype)
+        for args in self.plan(1):
+            for block in self.stream(*args):
+                rows[block.row_start : block.row_start + block.n_rows] = block.dense().X
+        return rows
 
     def allowing_missing(self) -> TransformedRows:
         """Return the same rows, with NaN let through."""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
+from itertools import takewhile
 from typing import Any, Protocol
 
 from distclust.engine.arguments import Broadcast, Each, Placement, Remote, sent
@@ -96,7 +97,23 @@ class Session:
         recipes = source.plan(wanted)
         if not recipes:
             raise DataError("the input has no rows; nothing can be clustered")
-        return Shards(self, [Placement(self.backend, source.load, args) for args in recipes])
+        shared = self._shared(recipes)
+        return Shards(
+            self,
+            [
+                Placement(self.backend, source.load, (*shared, *args[len(shared) :]))
+                for args in recipes
+            ],
+        )
+
+    def _shared(self, recipes: Sequence[tuple[Any, ...]]) -> list[Broadcast]:
+        """Broadcast what all recipes begin with, such as a matrix that transforms all rows."""
+        if len(recipes) == 1:
+            return []
+        together = takewhile(
+            lambda same: all(arg is same[0] for arg in same), zip(*recipes, strict=False)
+        )
+        return [self.broadcast(same[0]) for same in together]
 
     def broadcast(self, value: Any) -> Broadcast:
         """Make `value` an argument that each worker receives once."""

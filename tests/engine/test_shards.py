@@ -87,6 +87,29 @@ def test_a_broadcast_is_put_once_and_sent_as_its_reference(backend: Watched) -> 
     assert set(backend.sent) == {backend.puts[0]}
 
 
+class Scaled:
+    """Numbers of which every recipe has the same factor."""
+
+    def __init__(self, factor: list[int]) -> None:
+        self.factor = factor
+
+    def plan(self, n_partitions: int) -> list[tuple[Any, ...]]:
+        return [(self.factor, i) for i in range(n_partitions)]
+
+    @staticmethod
+    def load(factor: list[int], i: int) -> int:
+        return factor[0] * i
+
+
+def test_what_recipes_share_is_sent_once(backend: Watched) -> None:
+    factor = [7]
+    shards = Session(backend).shard(Scaled(factor), 12)
+    assert shards.gather(number) == [7 * i for i in range(12)]
+    assert backend.puts == [factor]
+    assert Session(backend).shard(Scaled([7]), 1).gather(number) == [0]
+    assert len(backend.puts) == 1
+
+
 def test_default_number_of_partitions_is_one_a_worker(backend: Watched) -> None:
     assert len(Session(backend).shard(Numbers())) == 2
 

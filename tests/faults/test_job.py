@@ -45,6 +45,7 @@ def job(algorithm: dict[str, Any], data: Path, output: Path, backend: dict[str, 
     return parse_job(
         {
             "input": {"path": str(data)},
+            "preprocess": [{"name": "robust_scaler"}],
             "algorithm": algorithm,
             "backend": {"partitions": 5, **backend},
             "output": {"path": str(output), "columns": [column]},
@@ -87,6 +88,7 @@ def _is(kind: type[Event], **fields: Any) -> Callable[[Event], bool]:
 @pytest.mark.parametrize(
     ("algorithm", "when"),
     [
+        (KMEANS, _is(StageProgress, stage="fitting RobustScaler", done=2)),
         (KMEANS, _is(IterationDone, iteration=2)),
         (KMEANS, _is(StageStarted, stage="writing labels")),
         (KMEANS, _is(StageProgress, stage="writing labels", done=1)),
@@ -95,9 +97,12 @@ def _is(kind: type[Event], **fields: Any) -> Callable[[Event], bool]:
         (HDBSCAN, _is(StageProgress, stage="writing labels", done=1)),
     ],
     ids=[
-        f"{name}, {when}"
-        for name in ("kmeans", "hdbscan")
-        for when in ("in the fit", "before labels are written", "while labels are written")
+        "kmeans, in preprocessing",
+        *[
+            f"{name}, {when}"
+            for name in ("kmeans", "hdbscan")
+            for when in ("in the fit", "before labels are written", "while labels are written")
+        ],
     ],
 )
 def test_output_after_a_kill(

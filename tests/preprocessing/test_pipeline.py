@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.cluster import AgglomerativeClustering
 from sklearn.pipeline import Pipeline, make_pipeline
 
 import distclust
@@ -68,6 +69,13 @@ def test_what_comes_between_is_never_made(path: Path) -> None:
     assert isinstance(between, TransformedRows)
     assert (between.n_rows, between.n_features, between.dtype) == (3000, 3, np.float64)
     assert not isinstance(between.source, TransformedRows)  # one pass, whatever the steps
+
+
+def test_clusterers_that_are_not_ours_get_arrays(path: Path) -> None:
+    last = AgglomerativeClustering(3)
+    steps = SimpleImputer(backend="local"), StandardScaler(backend="local"), last
+    expected = make_pipeline(*map(clone, steps)).fit_predict(rows())
+    np.testing.assert_array_equal(make_pipeline(*steps).fit_predict(path), expected)
 
 
 def test_dask(labels: np.ndarray, dask_cluster: str) -> None:
