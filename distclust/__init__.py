@@ -8,6 +8,7 @@ from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.cluster.pipeline import save
 from distclust.cluster.registry import load
+from distclust.cluster.sample_then_assign import SampleThenAssign
 from distclust.data.manifest import open_manifest
 from distclust.errors import (
     ClusterError,
@@ -30,6 +31,7 @@ __all__ = [
     "KMeans",
     "MiniBatchKMeans",
     "ModelError",
+    "SampleThenAssign",
     "TaskFailed",
     "WorkerLost",
     "__version__",

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, get_tags
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from distclust.backends import home_of, resolve
 from distclust.data.arrays import ArraySource, as_table_array
@@ -33,6 +33,7 @@ from distclust.data.manifest import Manifest, open_manifest
 from distclust.data.parquet import ParquetSource
 from distclust.data.transformed import TransformedRows
 from distclust.engine.protocol import Backend, Future
+from distclust.engine.shards import Session, Shards, partitions_for
 from distclust.errors import ConfigError, DataError
 
 __all__ = [
@@ -43,8 +44,11 @@ __all__ = [
     "is_in_memory",
     "open_input",
     "opened",
+    "opened_fitted",
+    "shard_rows",
 ]
 
+MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
 
@@ -103,6 +107,29 @@ def opened(
     finally:
         if owned:
             backend.close()
+
+
+@contextmanager
+def opened_fitted(
+    estimator: Any, X: Any, sample_weight: Any = None
+) -> Iterator[tuple[Backend, Input]]:
+    """Open X for a fitted estimator: rows of this process stay in it, unless a Backend is given."""
+    check_is_fitted(estimator)
+    at_home = isinstance(estimator.backend, str) and is_in_memory(X)
+    wanted = "local" if at_home else estimator.backend
+    with opened(estimator, X, sample_weight, wanted, reset=False) as backend_and_rows:
+        yield backend_and_rows
+
+
+def shard_rows(session: Session, source: Source, n_partitions: int | None) -> Shards:
+    """Place rows in as many partitions as asked, or as many as are worth while."""
+    if n_partitions is not None:
+        return session.shard(source, n_partitions)
+    if source.n_rows < MIN_ROWS_PER_PARTITION:
+        return session.shard(source, 1)
+    row_nbytes = source.n_features * source.dtype.itemsize
+    slots = session.backend.slots
+    return session.shard(source, partitions_for(source.n_rows, row_nbytes, slots))
 
 
 def open_input(

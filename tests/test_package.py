@@ -58,6 +58,7 @@ def test_exported_names_are_pinned() -> None:
         "KMeans",
         "MiniBatchKMeans",
         "ModelError",
+        "SampleThenAssign",
         "TaskFailed",
         "WorkerLost",
         "__version__",

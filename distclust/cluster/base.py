@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -41,16 +40,14 @@ from distclust.cluster.steps import (
 from distclust.data.blocks import Source
 from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, Shards, partitions_for
+from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError, ModelError
-from distclust.inputs import Input, is_in_memory, open_input, opened
+from distclust.inputs import Input, open_input, opened, opened_fitted, shard_rows
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.scaling import Frame
 from distclust.model import StoredModel, write_model
 
 __all__ = ["CenterEstimator"]
-
-MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
 
 
 class CenterEstimator(
@@ -120,7 +117,7 @@ class CenterEstimator(
 
     def predict(self, X: Any) -> Any:
         """Return the label of the nearest center for each row, in the form X came in."""
-        with self._fitted_input(X) as (backend, rows):
+        with opened_fitted(self, X) as (backend, rows):
             shards = self._shard(Session(backend), rows.source)
             return self._labels(shards, rows)
 
@@ -135,7 +132,7 @@ class CenterEstimator(
         -------
         X_new : ndarray of shape (n_samples, n_clusters), dtype of X
         """
-        with self._fitted_input(X) as (backend, rows):
+        with opened_fitted(self, X) as (backend, rows):
             if rows.assemble is not None:
                 raise ConfigError(
                     "transform takes arrays, frames and paths; map "
@@ -153,7 +150,7 @@ class CenterEstimator(
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the negative inertia of X."""
-        with self._fitted_input(X, sample_weight) as (backend, rows):
+        with opened_fitted(self, X, sample_weight) as (backend, rows):
             shards = self._shard(Session(backend), rows.source)
             centers = self._centers(rows.source)
             frame = Frame.of_centers(centers)
@@ -175,6 +172,10 @@ class CenterEstimator(
 
         Labels of the training rows are not part of a model.
         """
+        write_model(path, self.to_stored())
+
+    def to_stored(self) -> StoredModel:
+        """Return what `save` writes."""
         check_is_fitted(self)
         params = self.get_params(deep=False)
         arrays = self._fitted(self._saved_arrays)
@@ -195,7 +196,7 @@ class CenterEstimator(
             str(name) for name in getattr(self, "feature_names_in_", [])
         ]
         kind = type(self).__name__
-        write_model(path, StoredModel(kind=kind, params=params, scalars=scalars, arrays=arrays))
+        return StoredModel(kind=kind, params=params, scalars=scalars, arrays=arrays)
 
     @classmethod
     def from_stored(cls, stored: StoredModel) -> Self:
@@ -261,23 +262,8 @@ class CenterEstimator(
         tags.input_tags.sparse = True
         return tags
 
-    @contextmanager
-    def _fitted_input(self, X: Any, sample_weight: Any = None) -> Iterator[tuple[Backend, Input]]:
-        check_is_fitted(self)
-        at_home = isinstance(self.backend, str) and is_in_memory(X)
-        wanted = "local" if at_home else self.backend
-        with opened(self, X, sample_weight, wanted, reset=False) as backend_and_rows:
-            yield backend_and_rows
-
     def _shard(self, session: Session, source: Source) -> Shards:
-        source = self._metric.source(source)
-        if self.n_partitions is not None:
-            return session.shard(source, self.n_partitions)
-        if source.n_rows < MIN_ROWS_PER_PARTITION:
-            return session.shard(source, 1)
-        row_nbytes = source.n_features * source.dtype.itemsize
-        slots = session.backend.slots
-        return session.shard(source, partitions_for(source.n_rows, row_nbytes, slots))
+        return shard_rows(session, self._metric.source(source), self.n_partitions)
 
     def _centers(self, source: Source) -> npt.NDArray[Any]:
         """Centers in the dtype of the rows, which kernels multiply them with."""

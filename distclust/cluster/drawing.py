@@ -23,6 +23,7 @@ from distclust.kernels.keyed import keyed_uniform
 
 __all__ = [
     "Drawn",
+    "concatenated",
     "distinct_rows",
     "first_row",
     "gather_drawn",
@@ -57,10 +58,11 @@ class Drawn(NamedTuple):
 
 def merge_drawn(count: int | None, a: Drawn, b: Drawn) -> Drawn:
     """Return the first `count` of both."""
-    return _concatenated([a, b]).first(count)
+    return concatenated([a, b]).first(count)
 
 
-def _concatenated(parts: Sequence[Drawn]) -> Drawn:
+def concatenated(parts: Sequence[Drawn]) -> Drawn:
+    """Return the rows of all parts, in their order."""
     fields: Any = zip(*parts, strict=True)
     return Drawn(*map(np.concatenate, fields))
 
@@ -72,7 +74,7 @@ def gather_rows(shards: Shards) -> Drawn:
 
 def gather_drawn(shards: Shards, draw: Callable[..., Drawn], *args: Any) -> Drawn:
     """Bring all rows that `draw` takes of each partition to this process, in row order."""
-    drawn = _concatenated(shards.gather(draw, *args))
+    drawn = concatenated(shards.gather(draw, *args))
     order = np.argsort(drawn.row_id)
     fields: Any = (field[order] for field in drawn)
     return Drawn(*fields)

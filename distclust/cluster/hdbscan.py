@@ -338,8 +338,12 @@ default="euclidean"
 
         The fitted rows are part of it where they are at hand (see `prediction_data`).
         """
+        write_model(path, self.to_stored())
+
+    def to_stored(self) -> StoredModel:
+        """Return what `save` writes."""
         self._check_fitted()
-        write_model(path, to_stored(self, self._edges, self._X))
+        return to_stored(self, self._edges, self._X)
 
     @classmethod
     def from_stored(cls, stored: StoredModel) -> Self:

@@ -47,7 +47,7 @@ class HierarchyPrediction(HierarchyResults):
         with self._fitted_input(X) as (backend, rows):
             session = Session(backend)
             shards = session.shard(rows.source, self.n_partitions)
-            predictor = session.broadcast(self._predictor())
+            predictor = session.broadcast(self.predictor())
             if rows.assemble is not None:
                 return rows.assemble(shards.futures(block_predictions, predictor))
             found = shards.map(predict_rows, predictor)
@@ -72,7 +72,7 @@ class HierarchyPrediction(HierarchyResults):
                 )
             session = Session(backend)
             shards = session.shard(rows.source, self.n_partitions)
-            found = list(shards.map(predict_rows, session.broadcast(self._predictor())))
+            found = list(shards.map(predict_rows, session.broadcast(self.predictor())))
             labels = [(row, new.labels) for _, part in found for row, new in part]
             strengths = [(row, new.probabilities) for _, part in found for row, new in part]
             return Predicted(rows.gather(labels), rows.gather(strengths))
@@ -116,7 +116,7 @@ class HierarchyPrediction(HierarchyResults):
         finite = np.flatnonzero(np.isfinite(X).all(axis=1))
         if not exemplars or not len(finite):
             return found
-        predictor = self._predictor()
+        predictor = self.predictor()
         with _all_threads():
             joined = predictor.join(X[finite])
             distances = [
@@ -139,8 +139,12 @@ class HierarchyPrediction(HierarchyResults):
         with opened(self, X, None, wanted, reset=False, finite=False) as backend_and_rows:
             yield backend_and_rows
 
-    def _predictor(self) -> Predictor:
-        """Return what labels new rows; it is kept, since it takes longer than a few labels."""
+    def predictor(self) -> Predictor:
+        """Return a picklable function that labels arrays of new rows.
+
+        It is kept, since making it takes longer than a few labels.
+        """
+        self._check_fitted()
         if "predictor" not in self._made:
             with _all_threads():
                 self._made["predictor"] = Predictor(

@@ -10,6 +10,7 @@ from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.cluster.pipeline import PIPELINE, pipeline_of
+from distclust.cluster.sample_then_assign import SampleThenAssign
 from distclust.errors import ModelError
 from distclust.model import read_model
 from distclust.preprocessing import PCA, Normalizer, RobustScaler, SimpleImputer, StandardScaler
@@ -32,6 +33,7 @@ KINDS: dict[str, Any] = {
         Normalizer,
         PCA,
         RobustScaler,
+        SampleThenAssign,
         SimpleImputer,
         SparseRandomProjection,
         StandardScaler,
