@@ -20,6 +20,7 @@ __all__ = [
     "hdbscan_cost",
     "kmeans_cost",
     "minibatch_cost",
+    "sample_cost",
     "worker_memory",
 ]
 
@@ -52,6 +53,8 @@ class AlgorithmCost:
         Kept of each row beside its values.
     rows_per_iteration : int or None
         How many rows an iteration looks at, on all workers; None means all.
+    driver_bytes : int
+        Held by the driver at most, besides replies.
     """
 
     to_worker_bytes: int
@@ -62,6 +65,7 @@ class AlgorithmCost:
     copies_rows: bool = False
     row_state_bytes: int = ROW_STATE_BYTES
     rows_per_iteration: int | None = None
+    driver_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,4 +261,48 @@ def hdbscan_cost(min_samples: int, n_features: int) -> AlgorithmCost:
         state_bytes=0,
         copies_rows=True,
         row_state_bytes=row_bytes,
+    )
+
+
+def sample_cost(
+    sample_size: int,
+    n_features: int,
+    itemsize: int,
+    *,
+    n_centers: int | None,
+    n_neighbors: int,
+    fit_bytes: int,
+) -> AlgorithmCost:
+    """Cost of labelling all rows by a clustered sample: one "iteration" is that pass.
+
+    Parameters
+    ----------
+    sample_size, n_features, itemsize : int
+    n_centers : int or None
+        Where rows are compared with centers; else the sample is searched, which takes time
+        that no formula tells.
+    n_neighbors : int
+        Looked up in the sample for each row.
+    fit_bytes : int
+        What clustering the sample holds, in the driver.
+
+    Examples
+    --------
+    >>> cost = sample_cost(10_000, 8, 4, n_centers=None, n_neighbors=1, fit_bytes=800_000_000)
+    >>> cost.to_worker_bytes, cost.flops_per_row, cost.driver_bytes
+    (360000, 0, 800960000)
+    """
+    sampled = sample_size * (n_features * itemsize + 4)
+    drawn = sample_size * (n_features * itemsize + 24)  # with ids, weights and random numbers
+    if n_centers is not None:
+        by_center = kmeans_cost(n_centers, n_features, itemsize)
+        return replace(by_center, to_driver_bytes=drawn, driver_bytes=fit_bytes + 2 * drawn)
+    found = 2 * (8 * n_features + 16 * n_neighbors) + 24  # of each row: as it is, and in tree order
+    return AlgorithmCost(
+        to_worker_bytes=sampled,
+        to_driver_bytes=drawn,
+        flops_per_row=0,
+        thread_bytes=PIECE_ROWS * found,
+        state_bytes=sampled + sample_size * (2 * 8 * n_features + 32),
+        driver_bytes=fit_bytes + 2 * drawn,
     )

@@ -126,6 +126,7 @@ class JobPlan:
                 "all_replies_bytes": up * len(self.shards),
                 "flops": self.cost.flops_per_row * min(self.rows, seen or self.rows),
             },
+            "driver_bytes": self.cost.driver_bytes,
         }
 
 
@@ -327,7 +328,7 @@ def plan_view(plan: JobPlan) -> Group:
     facts = Table(show_header=False, box=None)
     facts.add_column(style="bold")
     facts.add_column()
-    iteration, memory = figures["iteration"], plan.memory
+    iteration, memory, driver = figures["iteration"], plan.memory, plan.cost.driver_bytes
     parts = {name: size(value) for name, value in asdict(memory).items() if name != "on_disk"}
     told = ", ".join(f"{name} {value}" for name, value in parts.items())
     kept = "" if plan.kept_features == plan.features else f"; kept are {plan.kept_features}"
@@ -340,6 +341,7 @@ def plan_view(plan: JobPlan) -> Group:
         ),
         ("memory a process", f"up to {size(memory.peak)} ({told})"),
         *_spilling(plan),
+        *([("memory of the driver", f"up to {size(driver)}")] if driver else []),
         ("driver to worker", f"{size(iteration['driver_to_worker_bytes'])} an iteration"),
         ("partition's reply", f"{size(iteration['partition_reply_bytes'])} an iteration"),
         ("arithmetic", f"{iteration['flops']:.3g} FLOP an iteration"),

@@ -18,7 +18,7 @@ from distclust.data.blocks import DENSE_CELLS
 from distclust.preprocessing import Normalizer, RobustScaler, SimpleImputer, StandardScaler
 from distclust.preprocessing.base import RowTransformer
 from distclust.preprocessing.statistics import COUNT_BYTES
-from distclust.runner.algorithms import Strict, said
+from distclust.runner.estimator_specs import Strict, said
 
 __all__ = ["STEPS", "PreprocessStep", "RowShape", "register_step", "shapes_of", "step_bytes"]
 

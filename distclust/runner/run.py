@@ -163,7 +163,7 @@ def _compute(
 ) -> tuple[Fitted, list[LabelledFile]]:
     """Fit and label, on the job's backend; it is gone when this returns or raises."""
     plugin = spec.plugin
-    offered = ("label", *plugin.label_columns)
+    offered = ("label", *spec.label_columns)
     columns = dict.fromkeys(("label", *spec.output.columns))
     with contextlib.ExitStack() as stack:
         with watch.stage("connect"):

@@ -17,6 +17,7 @@ directory, and the same file then means the same thing there and at home.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -24,7 +25,8 @@ from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from distclust.data.storage import Room
 from distclust.errors import ConfigError
-from distclust.runner.algorithms import ALGORITHMS, Algorithm, Strict, said
+from distclust.runner.algorithms import ALGORITHMS, Algorithm
+from distclust.runner.estimator_specs import Strict, said
 from distclust.runner.preprocessing import STEPS
 from distclust.runner.problems import Problem, ProblemReport
 from distclust.runner.secrets import scrub_tree
@@ -171,7 +173,7 @@ class JobSpec(Strict):
     def _check(self) -> JobSpec:
         if isinstance(self.algorithm, _Unknown):
             return self
-        offered = self.plugin.label_columns
+        offered = self.label_columns
         for column in self.output.columns:
             if column != "label" and column not in offered:
                 raise said(
@@ -191,6 +193,11 @@ class JobSpec(Strict):
     def plugin(self) -> Algorithm[Any]:
         """The registry's entry for the algorithm."""
         return ALGORITHMS[self.algorithm_name]
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns that the output can have besides labels and ids."""
+        return self.plugin.label_columns(self.algorithm)
 
     @property
     def n_clusters(self) -> int | None:
@@ -256,45 +263,31 @@ def parse_job(
     300
     """
     problems: list[Problem] = []
+    models: dict[KeyPath, type[Strict]] = {(): JobSpec}
     fields: dict[str, Any] = {"input": {}, "output": {}, **value}
-    fields["algorithm"] = _parse_named(value.get("algorithm"), ("algorithm",), problems)
+    parse = partial(_parse_named, problems=problems, models=models)
+    fields["algorithm"] = parse(value.get("algorithm"), ("algorithm",), ALGORITHMS)
     steps = value.get("preprocess")
-    paths: list[KeyPath] = [("algorithm",)]
     if isinstance(steps, list | tuple):
-        paths += [("preprocess", number) for number in range(len(steps))]
         fields["preprocess"] = tuple(
-            _parse_named(step, path, problems) for step, path in zip(steps, paths[1:], strict=True)
+            parse(step, ("preprocess", number), STEPS) for number, step in enumerate(steps)
         )
     job = _validated(JobSpec, fields, (), problems)
     if job is None or problems:
-        models: dict[KeyPath, type[Strict]] = {path: _model_of(value, path) for path in paths}
-        raise ProblemReport(
-            problems, {(): JobSpec, **models}, sources or {}, default_source
-        ).error()
+        raise ProblemReport(problems, models, sources or {}, default_source).error()
     return cast(JobSpec, job)
 
 
-def _known(path: KeyPath) -> dict[str, Any]:
-    """Return the registry of what can be named there."""
-    return ALGORITHMS if path == ("algorithm",) else STEPS
-
-
-def _model_of(value: Any, path: KeyPath) -> type[Strict]:
-    """Return the model of what is named there."""
-    for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else value[part]
-        if value is None:
-            return Strict
-    name = value.get("name") if isinstance(value, Mapping) else None
-    known = _known(path).get(name) if isinstance(name, str) else None
-    return known.spec if known else Strict
-
-
-def _parse_named(value: Any, path: KeyPath, problems: list[Problem]) -> Strict:
-    """Validate an algorithm or a step by the model that its name selects."""
-    known = _known(path)
+def _parse_named(
+    value: Any,
+    path: KeyPath,
+    known: Mapping[str, Any],
+    problems: list[Problem],
+    models: dict[KeyPath, type[Strict]],
+) -> Strict:
+    """Validate an algorithm, a step or a part of one by the model that its name selects."""
     if not isinstance(value, Mapping):
-        example = "n_clusters: 8" if known is ALGORITHMS else "with_mean: true"
+        example = "with_mean: true" if known is STEPS else "n_clusters: 8"
         example = f"{{name: {next(iter(known))}, {example}, ...}}"
         said = f"is required: {example}" if value is None else f"must hold keys: {example}"
         problems.append(Problem(path, said))
@@ -304,7 +297,15 @@ def _parse_named(value: Any, path: KeyPath, problems: list[Problem]) -> Strict:
         said = f"must be one of: {', '.join(sorted(known))}"
         problems.append(Problem((*path, "name"), said, repr(name), tuple(known)))
         return _Unknown()
-    return _validated(known[name].spec, value, path, problems) or _Unknown()
+    entry = known[name]
+    models[path] = entry.spec
+    parts = {
+        key: _parse_named(value.get(key), (*path, key), names, problems, models)
+        for key, names in getattr(entry, "parts", {}).items()
+    }
+    made = _validated(entry.spec, {**value, **parts}, path, problems)
+    wrong = made is None or any(isinstance(part, _Unknown) for part in parts.values())
+    return _Unknown() if wrong or made is None else made
 
 
 def _validated(

@@ -17,6 +17,7 @@ from distclust.runner.spec import load_job
 from tests.runner.helpers import ROOT, invoke
 
 ALGORITHM_OF = {
+    "agglomerative": "sample_then_assign",
     "cities": "hdbscan",
     "minibatch": "minibatch_kmeans",
 }  # of ready-made jobs; the others are kmeans

@@ -13,8 +13,9 @@ import pytest
 
 from distclust.data import Block, Partition
 from distclust.runner import algorithms
-from distclust.runner.algorithms import Algorithm, FitSummary, Strict
+from distclust.runner.algorithms import Algorithm, FitSummary
 from distclust.runner.costs import AlgorithmCost
+from distclust.runner.estimator_specs import Strict
 from tests.runner.helpers import Data, invoke
 
 
@@ -63,7 +64,7 @@ def halves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         spec=HalvesSpec,
         build=lambda spec, n_partitions: Halves(spec.feature),
         n_clusters=lambda spec: None,
-        label_columns=(),
+        label_columns=lambda spec: (),
         cost=lambda spec, n_features, itemsize: nothing,
         summary=lambda model: FitSummary(centers=None, figures={"edge": model.edge}),
     )
