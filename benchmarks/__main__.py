@@ -17,6 +17,7 @@ from benchmarks import (
     glove,
     kmeans,
     results,
+    sampling,
     scaling,
 )
 from benchmarks.cases import CASES, from_file
@@ -33,6 +34,7 @@ def main() -> int:
     _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
     _hdbscan(commands.add_parser("hdbscan", help="HDBSCAN beside its peers"))
     _predict(commands.add_parser("hdbscan-predict", help="new rows, beside the package hdbscan"))
+    _sampling(commands.add_parser("sampling", help="K-Means of samples beside the full fit"))
     _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
     _overhead(commands.add_parser("overhead", help="what an iteration costs on a few rows"))
     _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
@@ -181,6 +183,33 @@ def _predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repeats", type=int, default=7)
     command.add_argument("--json", type=Path, help="file to append JSON lines to")
     command.set_defaults(run=density_predict.measure)
+
+
+def _sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", choices=sampling.DATA, default="groups")
+    command.add_argument(
+        "--size", type=Size.parse, default="1000000x8", help="rows x features; %(default)s"
+    )
+    command.add_argument("--k", type=int, default=50)
+    command.add_argument(
+        "--sample-sizes",
+        type=_numbers,
+        default="1000,3000,10000,30000,100000",
+        help="comma-separated; default: %(default)s",
+    )
+    command.add_argument(
+        "--samplings", type=_names(sampling.SAMPLINGS), default=list(sampling.SAMPLINGS)
+    )
+    command.add_argument("--sklearn", action="store_true", help="scikit-learn's full fit, too")
+    command.add_argument("--seeds", type=int, default=3)
+    command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.add_argument("--png", type=Path, help="file to draw a plot into")
+    command.set_defaults(run=_run_sampling)
+
+
+def _run_sampling(**options: Any) -> int:
+    return sampling.run(sampling.Options(**options))
 
 
 def _results(command: argparse.ArgumentParser) -> None:

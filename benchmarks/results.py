@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import density_report, plot, report
+from benchmarks import density_report, plot, report, sampling_report
 from benchmarks.modes import MODES
 
 __all__ = ["show"]
@@ -21,6 +21,11 @@ def show(json: Sequence[Path], png: Path | None) -> int:
     density = [line for line in found if line["benchmark"] == "hdbscan"]
     for run in dict.fromkeys(line["date"] for line in density):  # ratios are of one run
         density_report.show([line for line in density if line["date"] == run], console)
+    sampled = [line for line in found if line["benchmark"] == "sampling"]
+    if sampled:
+        sampling_report.show(sampled, console)
+        if png is not None and len(sampled) == len(found):
+            sampling_report.draw(sampled, png)
     lines = report.pooled(line for line in found if line["benchmark"] == "kmeans")
     lines.sort(key=_order)
     report.show(lines, console)
