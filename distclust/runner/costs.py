@@ -290,7 +290,7 @@ def sample_cost(
     --------
     >>> cost = sample_cost(10_000, 8, 4, n_centers=None, n_neighbors=1, fit_bytes=800_000_000)
     >>> cost.to_worker_bytes, cost.flops_per_row, cost.driver_bytes
-    (360000, 0, 800960000)
+    (360000, 0, 801120000)
     """
     sampled = sample_size * (n_features * itemsize + 4)
     drawn = sample_size * (n_features * itemsize + 24)  # with ids, weights and random numbers
