@@ -171,7 +171,7 @@ class RayBackend(Connection):
         """Return the blocks of a Ray Dataset, or None if `X` is something else."""
         if not isinstance(X, ray.data.Dataset):
             return None
-        if not isinstance(X, ray.data.MaterializedDataset):
+        if not isinstance(X, ray.data.dataset.MaterializedDataset):
             self._pool.stop_if_idle()  # Ray Data needs CPUs to run with
             X = X.materialize()
         bundles = X.iter_internal_ref_bundles()
