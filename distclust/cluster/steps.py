@@ -25,6 +25,7 @@ from distclust.kernels.assign import (
     sq_distances,
 )
 from distclust.kernels.exact_sum import exact_sum
+from distclust.kernels.grouped import Groups, group_centers, groups_of_row
 from distclust.kernels.lloyd import (
     ClusterStats,
     Drift,
@@ -51,12 +52,20 @@ __all__ = [
     "merge_runs",
 ]
 
-CALM = 64  # few rows move: one in so many
+CALM_FEW, CALM_MANY = 64, 10  # centers: one row moves in so many
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 Centers = npt.NDArray[Any]
 Labels = npt.NDArray[np.int32]
+
+
+def calm_share(table: CenterTable) -> int:
+    """Return of how many rows no more than one may move before bounds pay; 0 is from the start."""
+    if table.lanes.width > 1:
+        return CALM_FEW
+    k, d = table.exact.shape
+    return CALM_MANY if groups_of_row(k, d, table.seen.itemsize) else 0
 
 
 class Run(NamedTuple):
@@ -86,6 +95,7 @@ class Progress(NamedTuple):
     drift: Drift
     memory: Memory
     stats: ClusterStats
+    groups: Groups | None = None
 
     @classmethod
     def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
@@ -94,18 +104,20 @@ class Progress(NamedTuple):
         stats = ClusterStats.empty(n_clusters, n_features)
         memory = Memory.blank(partition.n_rows, partition.storage.full)
         blank = cls(table, rounding, Drift.none(n_clusters), memory, stats)
-        return blank.with_bounds(partition.storage) if table.lanes.width == 1 else blank
+        return blank if calm_share(table) else blank.with_bounds(partition.storage)
 
     def with_bounds(self, storage: Storage) -> Progress:
         """Keep bounds from here on."""
-        width = self.table.lanes.width
-        memory = self.memory.with_bounds(width, storage.full, storage.empty)
-        return self._replace(memory=memory, drift=Drift.none(len(self.table.exact)))
+        k, d = self.table.exact.shape
+        width = groups_of_row(k, d, self.table.seen.itemsize)
+        groups = group_centers(self.table.exact) if width else None
+        memory = self.memory.with_bounds(width or self.table.lanes.width, storage.full)
+        return self._replace(memory=memory, drift=Drift.none(k, groups), groups=groups)
 
     def after(self, table: CenterTable, drift: Drift, change: Change, storage: Storage) -> Progress:
-        """After a step; bounds on few centers begin once few rows move."""
+        """After a step; costly bounds begin once few rows move."""
         after = self._replace(table=table, drift=drift, stats=change.stats)
-        calm = change.n_moved * CALM <= len(self.memory.labels)
+        calm = change.n_moved * calm_share(table) <= len(self.memory.labels)
         return after.with_bounds(storage) if calm and not self.memory.has_bounds else after
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
@@ -147,17 +159,18 @@ def _advance(
 ) -> list[Progress]:
     """Bring each run's labels and sums up to date with new centers, in one pass over the rows."""
     moves = [
-        (last, table, last.drift.and_between(last.table, table)) for last, table in runs.values()
+        (last, table, last.drift.and_between(last.table, table, last.groups))
+        for last, table in runs.values()
     ]
+    groups = [last.groups and last.groups.arranged(table) for last, table, _ in moves]
 
     def of_share(share: Share) -> list[Change]:
         changes = [Change(ClusterStats.empty(*table.exact.shape), 0) for _, table, _ in moves]
         for block, rows in share:
             for i, (last, table, drift) in enumerate(moves):
                 memory, (sums, moved) = last.memory.rows(rows), changes[i]
-                _, more = lloyd_step(
-                    block.X, block.weights, table, last.rounding, drift, memory, sums
-                )
+                given = block.X, block.weights, table, last.rounding, drift, memory, sums
+                _, more = lloyd_step(*given, groups[i])
                 changes[i] = Change(sums, moved + more)
         return changes
 

@@ -29,6 +29,7 @@ __all__ = [
     "assign",
     "assign_tile",
     "center_table",
+    "decide_tile",
     "nearest_labels",
     "own_sq_distances",
     "sq_distances",
@@ -166,6 +167,12 @@ def assign_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     centers at least tile.second, give or take tile.margins.
     """
     score_tile(X, count, table, tile)
+    decide_tile(X, count, table, tile)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def decide_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
+    """Find out how clear the labels are; those that are not, are decided canonically."""
     if _doubtful(tile, count, table) == 0:
         return
     for i in range(count):

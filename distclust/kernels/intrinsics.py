@@ -34,7 +34,7 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["WIDTHS", "bits_of", "nearest_block", "transpose_block"]
+__all__ = ["WIDTHS", "bits_of", "nearest_block", "nearest_panel", "transpose_block"]
 
 WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
 
@@ -144,6 +144,55 @@ def nearest_block(
         return context.get_dummy_value()
 
     return types.void(seen, n_features, packed, half_norms, panels, one, out), emit
+
+
+@intrinsic
+def nearest_panel(
+    _: Any, seen: Any, n_features: Any, packed: Any, half_norms: Any, panel: Any, one: Any, out: Any
+) -> Any:
+    """Go on from `nearest_block` with one panel of the widest, and tell what is in it alone.
+
+    Parameters
+    ----------
+    seen, n_features, packed, half_norms, one
+        As for `nearest_block`, of which the first panels are the widest.
+    panel : int
+        Which of them.
+    out : tuple of 6 int
+        Addresses. INOUT: the least and second least values so far, and the indices of the
+        least. OUT: the same of this panel.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        seen_at, features, packed_at, half_at, number, _one, outs = args
+        element = context.get_data_type(one)
+        vector = ir.VectorType(element, VECTOR_BYTES // context.get_abi_sizeof(element))
+        indices = ir.VectorType(ir.IntType(32), vector.count)
+        places = [builder.extract_value(outs, i) for i in range(6)]
+        rows = _Rows(builder, seen_at, features, vector)
+        center = times(builder, number, WIDTHS[0])
+        infinity = ir.Constant(vector, [float("inf")] * vector.count)
+        own = [variable(builder, infinity), variable(builder, infinity)]
+        own.append(variable(builder, ir.Constant(indices, None)))
+        scores = _panel_scores(rows, packed_at, half_at, center, WIDTHS[0])
+        for c, score in enumerate(scores):
+            index = builder.trunc(plus(builder, center, c), ir.IntType(32))
+            _insert(builder, score, splat(builder, index, vector.count), *own)
+        least, second, label = map(builder.load, own)
+        kinds = (vector, vector, indices)
+        so_far = [
+            variable(builder, load(builder, place, kind))
+            for place, kind in zip(places, kinds, strict=False)
+        ]
+        _insert(builder, least, label, *so_far)
+        nearer = builder.fcmp_ordered("<", second, builder.load(so_far[1]))
+        builder.store(builder.select(nearer, second, builder.load(so_far[1])), so_far[1])
+        values = [*map(builder.load, so_far), least, second, label]
+        for place, value in zip(places, values, strict=True):
+            store(builder, value, place)
+        return context.get_dummy_value()
+
+    return types.void(seen, n_features, packed, half_norms, panel, one, out), emit
 
 
 class _Rows:

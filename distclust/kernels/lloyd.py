@@ -7,7 +7,8 @@ one cluster to another never drifts.
 A `Memory` carries over from step to step an upper bound on each row's distance to its
 center and a lower bound on its distance to all others (G. Hamerly, "Making k-means even
 faster", 2010); where centers are few, on its distance to each (C. Elkan, "Using the
-triangle inequality to accelerate k-means", 2003). By as much as centers move the bounds
+triangle inequality to accelerate k-means", 2003); where they are many, on its distance to
+each group of them (`distclust.kernels.grouped`). By as much as centers move the bounds
 loosen; a row whose bounds stay apart keeps its label unseen. Rows that may change are
 gathered into tiles. Bounds are rounded outwards, so a row is only passed over when its
 label is certain: with or without memory, the labels and sums are the same bits.
@@ -16,8 +17,8 @@ Bounds are kept as they would be had no center moved: what centers travelled sin
 first step is added and taken off whenever they are looked at, so a row that is passed
 over is only read.
 
-A memory may also be of labels alone. While most rows have to be looked at anyhow, bounds
-on few centers cost more than they save.
+A memory may also be of labels alone: while most rows have to be looked at anyhow, many
+bounds cost more than they save.
 """
 
 from __future__ import annotations
@@ -30,23 +31,18 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
-from distclust.kernels.intrinsics import bits_of
-from distclust.kernels.narrow import all_beyond
-from distclust.kernels.scaling import MAGIC, MAGIC_BITS, FixedPoint
+from distclust.kernels.grouped import Arranged, Groups, grouped_step
+from distclust.kernels.moving import DOWN, TINY, UP, move_rows, renew_upper
+from distclust.kernels.narrow import lanes_within
+from distclust.kernels.scaling import FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
 
 __all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
 Full = Callable[..., npt.NDArray[Any]]
-Empty = Callable[..., npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-
-_UP = np.float32(1 + 2.0**-21)  # more than the rounding of a few float32 operations
-_DOWN = np.float32(1 - 2.0**-21)
-_EPSILON = np.float32(2.0**-21)
-_TINY = np.float32(1e-37)  # and more than an underflow
 
 
 class ClusterStats(NamedTuple):
@@ -76,7 +72,7 @@ class Memory(NamedTuple):
 
     labels: npt.NDArray[np.int32]  # (n,); -1 before the first step
     upper: F32  # (n,): at least the distance to the row's center; or (0,) without bounds
-    lower: F32  # (n, 1): at most the distance to any other center; or (n, lanes): to each other
+    lower: F32  # (n, 1): at most the distance to any other center; or to each, or each group
 
     @classmethod
     def blank(cls, n_rows: int, full: Full = np.full) -> Memory:
@@ -91,19 +87,17 @@ class Memory(NamedTuple):
         none = np.empty((0, 1), dtype=np.float32)
         return cls(full(n_rows, -1, np.int32), none[:, 0], none)
 
-    def with_bounds(self, width: int, full: Full = np.full, empty: Empty = np.empty) -> Memory:
+    def with_bounds(self, width: int, full: Full = np.full) -> Memory:
         """Return memory of the same labels and of bounds, of which nothing is known yet.
 
         Parameters
         ----------
         width : int
-            Lower bounds a row: `CenterTable.lanes.width`.
-        full, empty : callable
-            ``full(shape, value, dtype)`` and ``empty(shape, dtype)`` make arrays. An upper
-            bound of infinity is enough: lower bounds are written before they count.
+            Lower bounds a row. Those that are never written bound nothing.
+        full : callable
         """
         n_rows = len(self.labels)
-        upper, lower = full(n_rows, np.inf, np.float32), empty((n_rows, width), np.float32)
+        upper, lower = full(n_rows, np.inf, np.float32), full((n_rows, width), np.inf, np.float32)
         return Memory(self.labels, upper, lower)
 
     @property
@@ -120,27 +114,31 @@ class Drift(NamedTuple):
     """How far centers travelled since a `Memory` has bounds, as seen through the frame."""
 
     own: F64  # (k,): each center
-    others: F64  # (k,): at each step, the farthest of all other centers
+    others: F64  # (k,): at each step, the farthest of all others; or (n_groups,): of a group
 
     @classmethod
-    def none(cls, n_clusters: int) -> Drift:
+    def none(cls, n_clusters: int, groups: Groups | None = None) -> Drift:
         """Before the first step."""
-        return cls(np.zeros(n_clusters), np.zeros(n_clusters))
+        return cls(np.zeros(n_clusters), np.zeros(groups.n_groups if groups else n_clusters))
 
-    def and_between(self, before: CenterTable, after: CenterTable) -> Drift:
+    def and_between(
+        self, before: CenterTable, after: CenterTable, groups: Groups | None = None
+    ) -> Drift:
         """Add one step more, rounded up."""
         moved = (after.exact - before.exact) * after.scale
         own = np.sqrt((moved * moved).sum(axis=1)) * (1 + 1e-6)
-        others = np.full_like(own, own.max())
-        others[own.argmax()] = np.delete(own, own.argmax()).max(initial=0.0)
+        if groups:
+            others = groups.farthest(own)
+        else:
+            others = np.full_like(own, own.max())
+            others[own.argmax()] = np.delete(own, own.argmax()).max(initial=0.0)
         return Drift((self.own + own) * (1 + 1e-12), (self.others + others) * (1 + 1e-12))
 
-    def travelled(self, lanes: int) -> tuple[F32, F32]:
-        """Return both in float32, rounded up; at least so many."""
-        up, filled = np.float32(np.inf), max(lanes, len(self.own))
-        own, others = np.zeros((2, filled), dtype=np.float32)
-        own[: len(self.own)] = np.nextafter(self.own.astype(np.float32), up)
-        others[: len(self.others)] = np.nextafter(self.others.astype(np.float32), up)
+    def travelled(self, width: int) -> tuple[F32, F32]:
+        """Return both in float32, rounded up; no fewer than `width` of each."""
+        own, others = (np.zeros(max(width, len(part)), np.float32) for part in self)
+        for rounded, part in ((own, self.own), (others, self.others)):
+            rounded[: len(part)] = np.nextafter(part.astype(np.float32), np.float32(np.inf))
         return own, others
 
 
@@ -152,6 +150,7 @@ def lloyd_step(
     drift: Drift,
     memory: Memory,
     stats: ClusterStats,
+    arranged: Arranged | None = None,
 ) -> tuple[int, int]:
     """Bring memory and stats of a block up to date with the centers in `table`.
 
@@ -167,6 +166,8 @@ def lloyd_step(
         INOUT: of these rows.
     stats : ClusterStats
         INOUT: receives each row that changed its label, and loses it from its old cluster.
+    arranged : Arranged, optional
+        The centers in groups, if `memory` has bounds on groups.
 
     Returns
     -------
@@ -174,8 +175,12 @@ def lloyd_step(
         Rows whose distances were computed, and those that changed their label.
     """
     given = np.empty(0, dtype=np.float64) if weights is None else weights
-    travelled = drift.travelled(table.lanes.width)
-    counts: tuple[int, int] = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
+    travelled = drift.travelled(memory.lower.shape[1])
+    counts: tuple[int, int]
+    if arranged:
+        counts = grouped_step(X, given, table, rounding.grid, arranged, travelled, memory, stats)
+    else:
+        counts = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
     return counts
 
 
@@ -185,65 +190,8 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
     stats = ClusterStats.empty(n, d)
     given = np.empty(0, dtype=np.float64) if weights is None else weights
     each = np.arange(n)
-    _move_rows(X, each, each, given, rounding.grid, np.full(n, -1), stats)
+    move_rows(X, each, each, given, rounding.grid, np.full(n, -1), stats)
     return stats.sums, stats.weights
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no-untyped-def]
-    """Move the rows whose label is not the one found: out of the old cluster, into the new.
-
-    Returns how many those are.
-    """
-    offset, scale, weight_unit, weight_scale = grid
-    sums, totals = stats
-    d = X.shape[1]  # no slices of rows: threads would wait for each other's reference counts
-    moved = 0
-    for i in range(index.shape[0]):
-        row, new = index[i], found[i]
-        old = labels[row]
-        if new == old:
-            continue
-        labels[row] = new
-        moved += 1
-        factor, weight = 1.0, np.int64(1)
-        if weights.shape[0] > 0:
-            factor = weights[row] * weight_unit
-            weight = np.int64(np.rint(factor * weight_scale))
-        totals[new] += weight
-        for j in range(d):
-            sums[new, j] += _rounded(X[row, j], offset[j], scale[j], factor)
-        if old >= 0:
-            totals[old] -= weight
-            for j in range(d):
-                sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
-    return moved
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _rounded(x, offset, scale, factor):  # type: ignore[no-untyped-def]
-    """Round a term to the grid: the last bits of its sum with MAGIC."""
-    return bits_of((np.float64(x) - offset) * scale * factor + MAGIC) - MAGIC_BITS
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _renew_upper(tile, count, slack, travelled, memory):  # type: ignore[no-untyped-def]
-    """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2.
-
-    Writes to tile.margins the doubt about squared distances.
-    """
-    least, sq_norms, margins, labels = tile.least, tile.sq_norms, tile.margins, tile.labels
-    dtype = least.dtype
-    zero, two, share = dtype.type(0), dtype.type(2), dtype.type(slack)
-    for i in range(count):
-        margins[i] = two * margins[i] + share * sq_norms[i]
-        near = two * least[i] + sq_norms[i] + margins[i]
-        # what is not a number keeps no row's label
-        least[i] = np.sqrt(zero if near < zero else near)
-    for i in range(count):
-        moved = travelled[labels[i]]
-        upper = np.float32(least[i]) * _UP + _TINY
-        memory.upper[tile.row_ids[i]] = upper - moved + (upper + moved) * _EPSILON
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -256,8 +204,8 @@ def _renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def
         far = two * second[i] + sq_norms[i] - margins[i]
         second[i] = np.sqrt(far if far > zero else zero)  # nor is it a lower bound
     for i in range(count):
-        bound = np.float32(second[i]) * _DOWN - _TINY
-        memory.lower[tile.row_ids[i], 0] = (bound + travelled[labels[i]]) * _DOWN
+        bound = np.float32(second[i]) * DOWN - TINY
+        memory.lower[tile.row_ids[i], 0] = (bound + travelled[labels[i]]) * DOWN
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -271,7 +219,7 @@ def _renew_each(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
         for c in range(scores.shape[1]):
             far = two * scores[i, c] + rest
             far = np.sqrt(far if far > zero else zero)
-            lower[row, c] = (np.float32(far) * _DOWN - _TINY + travelled[c]) * _DOWN
+            lower[row, c] = (np.float32(far) * DOWN - TINY + travelled[c]) * DOWN
         lower[row, labels[i]] = np.inf
 
 
@@ -281,12 +229,12 @@ def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, st
     own, others = travelled
     assign_tile(X, count, table, tile)
     if len(memory.upper) > 0:
-        _renew_upper(tile, count, slack, own, memory)
+        renew_upper(tile, count, slack, own, memory)
         if memory.lower.shape[1] == 1:
             _renew_lower(tile, count, others, memory)
         else:
             _renew_each(tile, count, own, memory)
-    return _move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
+    return move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -303,9 +251,9 @@ def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ign
     for row in range(n):
         label = labels[row]
         if bounded and label >= 0:
-            near = (upper[row] + own[label]) * _UP
+            near = (upper[row] + own[label]) * UP
             if each:
-                stays = all_beyond(lower_at + row * pitch, own_at, near, one)
+                stays = lanes_within(lower_at + row * pitch, own_at, near, one) == 0
             else:
                 stays = near < lower[row, 0] - others[label]
             if stays:

@@ -30,7 +30,7 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["all_beyond", "score_rows"]
+__all__ = ["lanes_within", "score_rows"]
 
 
 @intrinsic
@@ -110,8 +110,8 @@ def score_rows(
 
 
 @intrinsic
-def all_beyond(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> Any:
-    """Whether ``bounds - travelled > limit`` in every lane.
+def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> Any:
+    """Return the lanes in which not ``bounds - travelled > limit``, as bits.
 
     Parameters
     ----------
@@ -127,10 +127,10 @@ def all_beyond(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> Any
         vector = ir.VectorType(ir.FloatType(), lanes)
         far = builder.fsub(load(builder, args[0], vector), load(builder, args[1], vector))
         beyond = builder.fcmp_ordered(">", far, splat(builder, args[2], lanes))
-        mask = builder.bitcast(beyond, ir.IntType(lanes))
-        return builder.icmp_unsigned("==", mask, ir.Constant(mask.type, -1))
+        bits = builder.bitcast(builder.not_(beyond), ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64))
 
-    return types.boolean(bounds, travelled, limit, one), emit
+    return types.int64(bounds, travelled, limit, one), emit
 
 
 def _see(

@@ -19,7 +19,16 @@ from distclust.kernels.intrinsics import WIDTHS, nearest_block, transpose_block
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.narrow import score_rows
 
-__all__ = ["TILE_ROWS", "Lanes", "Panels", "Tile", "bounds_of_row", "new_tile", "score_tile"]
+__all__ = [
+    "TILE_ROWS",
+    "Lanes",
+    "Panels",
+    "Tile",
+    "bounds_of_row",
+    "new_tile",
+    "score_tile",
+    "see_rows",
+]
 
 TILE_ROWS = 512  # a multiple of every vector's length
 AHEAD = 32  # rows further on, whose values are fetched from memory meanwhile
@@ -206,7 +215,7 @@ def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
         else:
             for part in range(0, lanes, ROWS):
                 after = min(i + AHEAD, filled - lanes) + part
-                _see_rows(
+                see_rows(
                     at, pitch, row_ids, i + part, after, d, size, offset_at, scale, seen_at, part
                 )
         nearest_block(
@@ -221,7 +230,7 @@ def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _see_rows(  # type: ignore[no-untyped-def]
+def see_rows(  # type: ignore[no-untyped-def]
     at, pitch, row_ids, i, after, d, size, offset_at, scale, seen_at, part
 ):
     """See `ROWS` rows through the frame, block by block; the last may overlap the one before.

@@ -117,11 +117,11 @@ def test_statistics_do_not_depend_on_the_cache(dtype: str, weighted: bool, threa
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("k", [3, 8])
-def test_bounds_on_few_centers_begin_when_rows_calm_down(dtype: str, k: int) -> None:
+@pytest.mark.parametrize(("k", "d"), [(3, 24), (8, 24), (130, 128)])
+def test_costly_bounds_begin_when_rows_calm_down(dtype: str, k: int, d: int) -> None:
     """Without bounds, with new ones, and with old ones: the statistics are the same."""
-    X = blobs(d=24, dtype=dtype)
-    rounding, frame = rounding_of(X), Frame.around(np.zeros(24), 128.0)
+    X = blobs(d=d, dtype=dtype)
+    rounding, frame = rounding_of(X), Frame.around(np.zeros(d), 512.0)
     known, centers = partition(X, 0, 1000, 1001, 3000), X[:k].copy()
     bounded = []
     for _ in range(25):

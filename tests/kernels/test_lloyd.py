@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distclust.kernels.assign import assign, center_table, sq_distances
+from distclust.kernels.grouped import BOUNDS, group_centers, groups_of_row
 from distclust.kernels.lloyd import (
     ClusterStats,
     Drift,
@@ -26,8 +27,10 @@ DTYPES = [np.float32, np.float64]
 class Walk:
     """Steps over one block, with or without memory of the step before."""
 
-    def __init__(self, X: np.ndarray, weights: np.ndarray | None, frame: Frame) -> None:
-        self.X, self.weights, self.frame = X, weights, frame
+    def __init__(
+        self, X: np.ndarray, weights: np.ndarray | None, frame: Frame, *, grouped: bool = False
+    ) -> None:
+        self.X, self.weights, self.frame, self.grouped = X, weights, frame, grouped
         found = extremes(X, weights)
         self.rounding = FixedPoint.around(frame.offset, found, weighted=weights is not None)
         self.seen = 0
@@ -42,6 +45,11 @@ class Walk:
         labels, upper, lower = self.memory
         own, others = (part.astype(np.float64) for part in self.drift)
         k = len(own)
+        if self.groups:
+            group_of = self.groups.group_of
+            each = lower[:, group_of].astype(np.float64) - others[group_of]
+            each[np.arange(len(labels)), labels] = -np.inf  # not bounded: it is their own
+            return upper.astype(np.float64) + own[labels], each
         travelled = own if lower.shape[1] > 1 else others[labels][:, np.newaxis]
         far = np.broadcast_to(lower[:, :k].astype(np.float64) - travelled, (len(labels), k))
         return upper.astype(np.float64) + own[labels], far
@@ -49,12 +57,15 @@ class Walk:
     def step(self, centers: np.ndarray) -> ClusterStats:
         table = center_table(centers, self.frame)
         if self.memory is None:
-            self.memory = Memory.blank(len(self.X)).with_bounds(table.lanes.width)
-            self.table, self.drift = table, Drift.none(len(centers))
-        self.drift = self.drift.and_between(self.table, table)
+            self.groups = group_centers(table.exact) if self.grouped else None
+            width = BOUNDS if self.grouped else table.lanes.width
+            self.memory = Memory.blank(len(self.X)).with_bounds(width)
+            self.table, self.drift = table, Drift.none(len(centers), self.groups)
+        self.drift = self.drift.and_between(self.table, table, self.groups)
+        arranged = self.groups and self.groups.arranged(table)
         stats = self.stats or ClusterStats.empty(*centers.shape)
         seen, _ = lloyd_step(
-            self.X, self.weights, table, self.rounding, self.drift, self.memory, stats
+            self.X, self.weights, table, self.rounding, self.drift, self.memory, stats, arranged
         )
         self.seen += seen
         self.table, self.stats = table, stats
@@ -158,9 +169,43 @@ def test_memory_of_earlier_steps_changes_no_bit(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_memory_survives_a_center_that_jumps(dtype: type) -> None:
-    X, _, frame = data(dtype, n=1000)
-    walk = Walk(X, None, frame)
+@pytest.mark.parametrize("speed", [1e-7, 1e-3, 0.3])
+@pytest.mark.parametrize("k", [8, 9, 61, 128])
+def test_bounds_on_groups_change_no_bit(dtype: type, speed: float, k: int) -> None:
+    X, weights, frame = data(dtype, n=2000, d=19)
+    walk = Walk(X, weights, frame, grouped=True)
+    rng = np.random.default_rng(2)
+    centers = X[:k].copy()
+    for _ in range(8):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        centers = (centers + speed * rng.normal(size=centers.shape)).astype(dtype)
+    if speed < 1e-3:
+        assert walk.seen < 8 * len(X) / 2  # or the memory is of no use
+
+
+@given(st.integers(1, 70), st.integers(1, 5), st.integers(0, 2**32))
+def test_each_center_is_in_one_group(k: int, d: int, seed: int) -> None:
+    centers = np.round(np.random.default_rng(seed).normal(size=(k, d)))  # some are equal
+    order, group_of = group_centers(centers)
+    assert sorted(order[:k]) == list(range(k))
+    assert (order[k:] == -1).all()
+    assert len(order) % 8 == 0
+    assert len(order) < k + 8
+    assert (order[:k].argsort() // 8 == group_of).all()
+
+
+def test_groups_are_for_many_centers_of_many_features() -> None:
+    assert groups_of_row(1000, 50, 4) == 128
+    assert groups_of_row(10, 5000, 4) == 0  # few centers
+    assert groups_of_row(1000, 8, 4) == 0  # few features
+    assert groups_of_row(100_000, 50, 4) == 0  # bounds of a row far larger than the row
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_memory_survives_a_center_that_jumps(dtype: type, grouped: bool) -> None:
+    X, _, frame = data(dtype, n=1000, d=17)
+    walk = Walk(X, None, frame, grouped=grouped)
     centers = X[:8].copy()
     for step in range(8):
         assert_same(walk.step(centers), by_definition(walk, centers))
@@ -170,14 +215,14 @@ def test_memory_survives_a_center_that_jumps(dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-@pytest.mark.parametrize(("d", "k"), [(3, 9), (16, 8)])
+@pytest.mark.parametrize(("d", "k", "grouped"), [(3, 9, False), (16, 8, False), (16, 29, True)])
 def test_memory_survives_exact_ties_and_duplicate_centers(
-    dtype: type, offset: float, d: int, k: int
+    dtype: type, offset: float, d: int, k: int, grouped: bool
 ) -> None:
     rng = np.random.default_rng(3)
     side = 5 if d == 3 else 1  # ties are rare in many features
     X = (rng.integers(-side, side + 1, size=(1200, d)) + offset).astype(dtype)
-    walk = Walk(X, None, Frame.around(np.full(d, offset), 10.0))
+    walk = Walk(X, None, Frame.around(np.full(d, offset), 10.0), grouped=grouped)
     centers = (rng.integers(-side, side + 1, size=(k, d)) + offset).astype(dtype)
     centers[4] = centers[1]
     for _ in range(10):
@@ -208,10 +253,11 @@ def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
     """An upper bound is never below the distance it bounds, nor a lower one above."""
     dtype = draw.draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
-    k, d = draw.draw(st.integers(2, 6)), draw.draw(st.sampled_from([1, 2, 4, 9, 18]))
+    k, d = draw.draw(st.sampled_from([2, 3, 6, 19])), draw.draw(st.sampled_from([1, 2, 4, 9, 18]))
+    grouped = d == 18 and draw.draw(st.booleans())
     X = np.round(rng.normal(size=(60, d)) * 4).astype(dtype)
     frame = Frame.around(np.zeros(d), draw.draw(st.sampled_from([1e-3, 1.0, 20.0, 1e6])))
-    walk = Walk(X, None, frame)
+    walk = Walk(X, None, frame, grouped=grouped)
     centers = X[:k].copy()
     for _ in range(4):
         assert_same(walk.step(centers), by_definition(walk, centers))

@@ -1,0 +1,248 @@
+"""Many centers: one Lloyd step with a bound on each group of them.
+
+Centers near each other form a group, a panel of `distclust.kernels.tile`. Of each row a
+lower bound on its distance to each group is kept, and only groups that may hold its
+nearest center are looked at (Y. Ding et al., "Yinyang K-means: a drop-in replacement of
+the classic K-means with consistent speedup", 2015). Rows of the same label fail the bounds
+of much the same groups, so rows that may change are taken label by label: a vector of them
+shares the groups it looks at, and these are multiplied at full speed.
+
+`distclust.kernels.lloyd` says how bounds are kept, and owns what else a step does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from distclust.kernels.assign import CenterTable, decide_tile
+from distclust.kernels.intrinsics import WIDTHS, nearest_block, nearest_panel
+from distclust.kernels.llvm import ROWS, VECTOR_BYTES
+from distclust.kernels.moving import DOWN, TINY, UP, move_rows, renew_upper
+from distclust.kernels.narrow import lanes_within
+from distclust.kernels.tile import new_tile, see_rows
+
+__all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
+
+GROUP = WIDTHS[0]  # centers of a group
+LEAST_CENTERS, LEAST_CELLS = 64, 1 << 14  # k, and k times d: fewer are sooner multiplied
+LARGEST_SHARE = 4  # bytes of bounds for each of a row's own
+NO_PANELS = (0,) * len(WIDTHS)
+BOUNDS = 16  # lower bounds of a row come in multiples of this
+
+I32 = npt.NDArray[np.int32]
+
+
+class Groups(NamedTuple):
+    """Which centers are looked at together."""
+
+    order: I32  # (n_groups * GROUP,): the center at each place; -1 at the end is none
+    group_of: I32  # (k,): where each center is
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.order) // GROUP
+
+    def arranged(self, table: CenterTable) -> Arranged:
+        """Put the centers into their places."""
+        none = self.order < 0
+        rows, norms = table.seen[self.order], table.half_norms[self.order]
+        rows[none], norms[none] = 0, np.inf
+        values = rows.reshape(self.n_groups, GROUP, -1).transpose(0, 2, 1)
+        return Arranged(self.order, self.group_of, np.ascontiguousarray(values), norms)
+
+    def farthest(self, moved: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the greatest of what the centers of each group moved, (n_groups,)."""
+        each = np.where(self.order < 0, 0.0, moved[self.order])
+        greatest: npt.NDArray[np.float64] = each.reshape(-1, GROUP).max(axis=1)
+        return greatest
+
+
+class Arranged(NamedTuple):
+    """Centers in groups, as the kernel reads them; what is at no center's place is far."""
+
+    order: I32  # of `Groups`
+    group_of: I32
+    values: npt.NDArray[Any]  # (n_groups, d, GROUP)
+    half_norms: npt.NDArray[Any]  # (n_groups * GROUP,)
+
+
+def groups_of_row(k: int, d: int, itemsize: int) -> int:
+    """Return how many lower bounds on groups are worth keeping of each row; 0 is none.
+
+    Examples
+    --------
+    >>> groups_of_row(1000, 128, 4), groups_of_row(256, 64, 4), groups_of_row(100, 50, 4)
+    (128, 32, 0)
+    """
+    bounds = -(-k // (GROUP * BOUNDS)) * BOUNDS
+    worth = k >= LEAST_CENTERS and k * d >= LEAST_CELLS and d >= VECTOR_BYTES // itemsize
+    return bounds if worth and 4 * bounds <= LARGEST_SHARE * itemsize * d else 0
+
+
+def group_centers(centers: npt.NDArray[np.float64]) -> Groups:
+    """Halve the centers, (k, d), along where they spread most, until a group is left.
+
+    How they are grouped decides what is looked at, never what is found.
+    """
+    order = np.full(-(-len(centers) // GROUP) * GROUP, -1, dtype=np.int32)
+    order[: len(centers)] = _halved(centers, np.arange(len(centers)))
+    group_of = np.empty(len(centers), dtype=np.int32)
+    group_of[order[: len(centers)]] = np.arange(len(centers)) // GROUP
+    return Groups(order, group_of)
+
+
+def _halved(centers: npt.NDArray[np.float64], which: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if len(which) <= GROUP:
+        return which
+    rows = centers[which] - centers[which].mean(axis=0)
+    direction = rows[(rows * rows).sum(axis=1).argmax()]
+    for _ in range(4):  # power iterations: about the first principal axis
+        direction = rows.T @ (rows @ direction)
+        direction = direction / max(float(np.abs(direction).max()), np.finfo(np.float64).tiny)
+    sides = which[np.argsort(rows @ direction, kind="stable")]
+    half = -(-len(which) // GROUP) // 2 * GROUP
+    return np.concatenate([_halved(centers, sides[:half]), _halved(centers, sides[half:])])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def grouped_step(  # type: ignore[no-untyped-def]
+    X, weights, table, grid, groups, travelled, memory, stats
+):
+    """Do what `distclust.kernels.lloyd.lloyd_step` does, with bounds on groups."""
+    lanes = VECTOR_BYTES // X.itemsize
+    tile = new_tile(X, table, False)
+    n_groups = groups.values.shape[0]
+    least = np.empty((n_groups, lanes), X.dtype)
+    second, places = np.empty_like(least), np.empty((n_groups, lanes), np.int32)
+    looked = np.empty(n_groups, np.int64)
+    active, seen = _active_rows(memory, travelled, table.exact.shape[0], lanes, tile.scale[0])
+    moved = 0
+    for start in range(0, seen, lanes):
+        count = min(lanes, seen - start)
+        tile.row_ids[:lanes] = active[start : start + lanes]
+        n_looked = _groups_to_look_at(tile, lanes, groups, travelled, memory, looked)
+        after = min(start + lanes, len(active) - lanes)
+        _look(X, active, start, after, tile, groups, looked[:n_looked], least, second, places)
+        for i in range(count):
+            tile.labels[i] = groups.order[tile.labels[i]]
+        decide_tile(X, count, table, tile)
+        slack = (X.shape[1] + 8) * np.finfo(X.dtype).eps
+        renew_upper(tile, count, slack, travelled[0], memory)
+        for q in range(n_looked):
+            group = looked[q]
+            for i in range(count):
+                own = groups.order[places[q, i]] == tile.labels[i]
+                score = second[q, i] if own else least[q, i]
+                _renew_group(tile, i, score, group, travelled[1][group], memory)
+        moved += move_rows(
+            X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
+        )
+    return seen, moved
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _renew_group(tile, i, score, group, travelled, memory):  # type: ignore[no-untyped-def]
+    """Keep a lower bound on a row's distance to the other centers of a group."""
+    dtype = tile.least.dtype
+    far = dtype.type(2) * score + tile.sq_norms[i] - tile.margins[i]
+    far = np.sqrt(far if far > dtype.type(0) else dtype.type(0))
+    bound = np.float32(far) * DOWN - TINY
+    memory.lower[tile.row_ids[i], group] = (bound + travelled) * DOWN
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _active_rows(memory, travelled, k, lanes, one):  # type: ignore[no-untyped-def]
+    """Return the rows that may change, label by label, and how many they are.
+
+    The last vector of them is filled up.
+    """
+    labels, upper, lower = memory
+    own, groups = travelled
+    n, width = lower.shape
+    at, pitch, groups_at = lower.ctypes.data, lower.strides[0], groups.ctypes.data
+    starts, may_change = np.zeros(k + 2, np.int64), np.empty(n, np.bool_)
+    for row in range(n):
+        label = labels[row]
+        stays = label >= 0
+        if stays:
+            near = (upper[row] + own[label]) * UP
+            for first in range(0, 4 * width, 4 * lanes):
+                if lanes_within(at + row * pitch + first, groups_at + first, near, one) != 0:
+                    stays = False
+                    break
+        may_change[row] = not stays
+        starts[label + 2] += not stays
+    starts = np.cumsum(starts)
+    seen = starts[-1]
+    active = np.empty(-(-seen // lanes) * lanes, np.int64)
+    for row in range(n):
+        if may_change[row]:
+            place = labels[row] + 1
+            active[starts[place]] = row
+            starts[place] += 1
+    if seen > 0:
+        active[seen:] = active[seen - 1]
+    return active, seen
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _groups_to_look_at(tile, lanes, groups, travelled, memory, looked):  # type: ignore[no-untyped-def]
+    """List the groups that may hold a nearer center of a row of the tile, or its own."""
+    labels, upper, lower = memory
+    own, moved = travelled
+    at, pitch, moved_at = lower.ctypes.data, lower.strides[0], moved.ctypes.data
+    n_groups, count = len(looked), 0
+    for first in range(0, n_groups, lanes):
+        within = np.int64(0)
+        for i in range(lanes):
+            row = tile.row_ids[i]
+            label = labels[row]
+            if label < 0:
+                within = np.int64(-1)
+                break
+            near = (upper[row] + own[label]) * UP
+            home = groups.group_of[label] - first
+            if 0 <= home < lanes:
+                within |= np.int64(1) << home
+            shift = 4 * first
+            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near, tile.scale[0])
+        for group in range(first, min(first + lanes, n_groups)):
+            if (within >> (group - first)) & 1:
+                looked[count] = group
+                count += 1
+    return count
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _look(X, rows, start, after, tile, groups, looked, least, second, places):  # type: ignore[no-untyped-def]
+    """Find the two least scores of a vector of rows in each of some groups, and in all of them."""
+    size, d = X.itemsize, X.shape[1]
+    at, pitch, offset_at, scale = (
+        X.ctypes.data,
+        X.strides[0],
+        tile.offset.ctypes.data,
+        tile.scale[0],
+    )
+    seen_at = tile.seen.ctypes.data
+    for part in range(0, VECTOR_BYTES // size, ROWS):
+        see_rows(
+            at, pitch, rows, start + part, after + part, d, size, offset_at, scale, seen_at, part
+        )
+    values_at, norms_at = groups.values.ctypes.data, groups.half_norms.ctypes.data
+    so_far = tile.least.ctypes.data, tile.second.ctypes.data, tile.labels.ctypes.data
+    first = so_far[0], so_far[1], tile.sq_norms.ctypes.data, so_far[2]
+    nearest_block(seen_at, d, values_at, norms_at, NO_PANELS, scale, first)
+    for q in range(len(looked)):
+        out = (
+            so_far[0],
+            so_far[1],
+            so_far[2],
+            least.ctypes.data + q * VECTOR_BYTES,
+            second.ctypes.data + q * VECTOR_BYTES,
+            places.ctypes.data + q * places.strides[0],
+        )
+        nearest_panel(seen_at, d, values_at, norms_at, looked[q], scale, out)

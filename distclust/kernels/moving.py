@@ -1,0 +1,76 @@
+"""What Lloyd steps of any kind do with rows whose labels are found: sums and upper bounds.
+
+Sums are integers on a grid (`distclust.kernels.scaling.FixedPoint`), so moving a row from
+one cluster to another never drifts. Bounds are float32, rounded outwards.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from distclust.kernels.intrinsics import bits_of
+from distclust.kernels.scaling import MAGIC, MAGIC_BITS
+
+__all__ = ["DOWN", "TINY", "UP", "move_rows", "renew_upper"]
+
+EPSILON = np.float32(2.0**-21)  # more than the rounding of a few float32 operations
+UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)
+TINY = np.float32(1e-37)  # and more than an underflow
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no-untyped-def]
+    """Move the rows whose label is not the one found: out of the old cluster, into the new.
+
+    Returns how many those are.
+    """
+    offset, scale, weight_unit, weight_scale = grid
+    sums, totals = stats
+    d = X.shape[1]  # no slices of rows: threads would wait for each other's reference counts
+    moved = 0
+    for i in range(index.shape[0]):
+        row, new = index[i], found[i]
+        old = labels[row]
+        if new == old:
+            continue
+        labels[row] = new
+        moved += 1
+        factor, weight = 1.0, np.int64(1)
+        if weights.shape[0] > 0:
+            factor = weights[row] * weight_unit
+            weight = np.int64(np.rint(factor * weight_scale))
+        totals[new] += weight
+        for j in range(d):
+            sums[new, j] += _rounded(X[row, j], offset[j], scale[j], factor)
+        if old >= 0:
+            totals[old] -= weight
+            for j in range(d):
+                sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
+    return moved
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _rounded(x, offset, scale, factor):  # type: ignore[no-untyped-def]
+    """Round a term to the grid: the last bits of its sum with MAGIC."""
+    return bits_of((np.float64(x) - offset) * scale * factor + MAGIC) - MAGIC_BITS
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def renew_upper(tile, count, slack, travelled, memory):  # type: ignore[no-untyped-def]
+    """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2.
+
+    Writes to tile.margins the doubt about squared distances.
+    """
+    least, sq_norms, margins, labels = tile.least, tile.sq_norms, tile.margins, tile.labels
+    dtype = least.dtype
+    zero, two, share = dtype.type(0), dtype.type(2), dtype.type(slack)
+    for i in range(count):
+        margins[i] = two * margins[i] + share * sq_norms[i]
+        near = two * least[i] + sq_norms[i] + margins[i]
+        # what is not a number keeps no row's label
+        least[i] = np.sqrt(zero if near < zero else near)
+    for i in range(count):
+        moved = travelled[labels[i]]
+        upper = np.float32(least[i]) * UP + TINY
+        memory.upper[tile.row_ids[i]] = upper - moved + (upper + moved) * EPSILON
