@@ -12,6 +12,7 @@ from distclust.cluster.minibatch_steps import TILE
 from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
+from distclust.kernels.grouped import groups_of_row
 from distclust.kernels.tile import TILE_ROWS, bounds_of_row
 
 __all__ = [
@@ -199,7 +200,8 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
     k, d = n_clusters, n_features
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
-    row_state = max(ROW_STATE_BYTES, 8 + 4 * bounds_of_row(k, d, itemsize))
+    bounds = max(bounds_of_row(k, d, itemsize), groups_of_row(k, d, itemsize))
+    row_state = max(ROW_STATE_BYTES, 8 + 4 * bounds)
     return AlgorithmCost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
