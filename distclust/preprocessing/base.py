@@ -287,6 +287,11 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         n_bytes = source.n_rows * source.n_features * source.dtype.itemsize
         n = max(_n_partitions(source, backend.slots), -(-n_bytes // GATHERED_BYTES))
         shards = Session(backend).shard(Streamed(source), self.n_partitions or n)
+        if backend.name == "local" and not sp.issparse(getattr(source.source, "X", None)):
+            made = np.empty((source.n_rows, source.n_features), source.dtype)
+            for _ in shards.map(_write_rows, made):
+                pass
+            return made
         parts = (part for _, parts in shards.map(_rows_of_stream) for part in parts)
         first = next(parts)
         if sp.issparse(first[1]):
@@ -303,6 +308,16 @@ def _rows_of_stream(stream: RowStream) -> list[tuple[int, Any]]:
     shares = stream.shares(n_threads())
     pieces = map_tiles(lambda share: [(block.row_start, block.X) for block in share], shares)
     return [piece for of_share in pieces for piece in of_share]
+
+
+def _write_rows(stream: RowStream, out: npt.NDArray[Any]) -> None:
+    """Write the rows of a stream where they belong: nothing is held, or copied, twice."""
+
+    def write_share(share: Iterator[Block]) -> None:
+        for block in share:
+            out[block.row_start : block.row_start + block.n_rows] = block.X
+
+    map_tiles(write_share, stream.shares(n_threads()))
 
 
 def _n_partitions(source: Source, slots: int) -> int:
