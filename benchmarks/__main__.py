@@ -16,6 +16,7 @@ from benchmarks import (
     density_predict,
     glove,
     kmeans,
+    projection,
     results,
     sampling,
     scaling,
@@ -35,6 +36,7 @@ def main() -> int:
     _hdbscan(commands.add_parser("hdbscan", help="HDBSCAN beside its peers"))
     _predict(commands.add_parser("hdbscan-predict", help="new rows, beside the package hdbscan"))
     _sampling(commands.add_parser("sampling", help="K-Means of samples beside the full fit"))
+    _projection(commands.add_parser("projection", help="random projections beside scikit-learn's"))
     _results(commands.add_parser("results", help="tables and a plot of measured JSON lines"))
     _overhead(commands.add_parser("overhead", help="what an iteration costs on a few rows"))
     _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
@@ -212,6 +214,29 @@ def _run_sampling(**options: Any) -> int:
     return sampling.run(sampling.Options(**options))
 
 
+def _projection(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cases",
+        type=_cases,
+        default="1000000x784:64,100000x4096:256",
+        help="rows x features:components, comma-separated; default: %(default)s",
+    )
+    command.add_argument(
+        "--contenders",
+        type=_names(projection.CONTENDERS),
+        default=list(projection.CONTENDERS),
+        help=f"comma-separated; all by default: {','.join(projection.CONTENDERS)}",
+    )
+    command.add_argument("--repeats", type=int, default=5)
+    command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.set_defaults(run=_run_projection)
+
+
+def _run_projection(**options: Any) -> int:
+    return projection.run(projection.Options(**options))
+
+
 def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
     command.add_argument("--png", type=Path, help="file to draw a plot into")
@@ -265,6 +290,11 @@ def _map(command: argparse.ArgumentParser) -> None:
 def _sizes(text: str) -> list[Size]:
     """Parse sizes such as 200000x5, comma-separated."""
     return [Size.parse(size) for size in text.split(",")]
+
+
+def _cases(text: str) -> list[projection.Case]:
+    """Parse cases such as 100000x784:64, comma-separated."""
+    return [projection.Case.parse(case) for case in text.split(",")]
 
 
 def _numbers(text: str) -> list[int]:

@@ -195,6 +195,6 @@ def _made(make: Callable[[Any, Dtype], Any], step: RandomStep, dtype: Dtype) -> 
         return _kept(make, step, dtype)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _kept(make: Callable[[Any, Dtype], Any], step: RandomStep, dtype: Dtype) -> Any:
     return make(step, dtype)

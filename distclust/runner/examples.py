@@ -19,6 +19,7 @@ from distclust.errors import ConfigError
 __all__ = ["EXAMPLES", "write_example"]
 
 PIXEL_FILES = 8
+PATCH, PATCH_STEP = 16, 8  # pixels: a patch's side, and from one to the next
 COLORS = ("red", "green", "blue")
 
 
@@ -27,8 +28,10 @@ def write_example(name: str, directory: str | Path) -> list[Path]:
 
     Parameters
     ----------
-    name : {"pixels", "digits", "iris", "wine", "cities"}
+    name : {"pixels", "patches", "digits", "iris", "wine", "cities"}
         ``pixels``: the 273,280 pixels of a photograph (red, green, blue, x, y).
+        ``patches``: 8,216 patches of 16 x 16 pixels of two photographs, as one vector column
+        of 768 numbers, with the photograph and the place (x, y) of each.
         ``digits``: 1,797 images of 8 x 8 handwritten digits as one vector column.
         ``iris``: 150 flowers, four lengths in cm, with their species.
         ``wine``: 178 wines, 13 measured columns, with their cultivar.
@@ -71,24 +74,51 @@ def _write(table: Any, path: Path) -> Path:
     return partial.replace(path)
 
 
-def _pixels() -> tuple[Any, int]:
+def _photograph(file: str, example: str) -> Any:
+    """Return the pixels of one of scikit-learn's photographs, (height, width, 3)."""
     try:
         import PIL  # noqa: F401 - an optional extra
     except ImportError as error:
         raise ConfigError(
-            "the example 'pixels' decodes a JPEG with Pillow, which is not installed: "
+            f"the example {example!r} decodes a JPEG with Pillow, which is not installed: "
             'pip install "distclust-engine[examples]"'
         ) from error
     from sklearn.datasets import load_sample_image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Pillow's, inside scikit-learn
-        image = load_sample_image("china.jpg")
+        return load_sample_image(file)
+
+
+def _pixels() -> tuple[Any, int]:
+    image = _photograph("china.jpg", "pixels")
     height, width, _ = image.shape
     y, x = np.indices((height, width), dtype=np.int16)
     colors = image.reshape(-1, 3)
     columns = {name: np.ascontiguousarray(colors[:, i]) for i, name in enumerate(COLORS)}
     return pa.table({**columns, "x": x.ravel(), "y": y.ravel()}), PIXEL_FILES
+
+
+def _patches() -> tuple[Any, int]:
+    tables = []
+    for photograph in ("china", "flower"):
+        image = _photograph(f"{photograph}.jpg", "patches")
+        windows = np.lib.stride_tricks.sliding_window_view(image, (PATCH, PATCH, 3))[:, :, 0]
+        patches = windows[::PATCH_STEP, ::PATCH_STEP]
+        rows, columns, *_ = patches.shape
+        y, x = PATCH_STEP * np.indices((rows, columns), dtype=np.int16)
+        vectors = pa.array(patches.astype(np.float32).ravel())
+        tables.append(
+            pa.table(
+                {
+                    "photograph": [photograph] * (rows * columns),
+                    "x": x.ravel(),
+                    "y": y.ravel(),
+                    "patch": pa.FixedSizeListArray.from_arrays(vectors, 3 * PATCH**2),
+                }
+            )
+        )
+    return pa.concat_tables(tables), 4
 
 
 def _digits() -> tuple[Any, int]:
@@ -144,6 +174,7 @@ EXAMPLES: dict[str, Callable[[], tuple[Any, int]]] = {
     "cities": _cities,
     "digits": _digits,
     "iris": _iris,
+    "patches": _patches,
     "pixels": _pixels,
     "wine": _wine,
 }

@@ -13,16 +13,30 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
+from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
 from distclust.data.blocks import DENSE_CELLS
-from distclust.preprocessing import Normalizer, RobustScaler, SimpleImputer, StandardScaler
+from distclust.preprocessing import (
+    PCA,
+    Normalizer,
+    RobustScaler,
+    SimpleImputer,
+    StandardScaler,
+)
 from distclust.preprocessing.base import RowTransformer
 from distclust.preprocessing.statistics import COUNT_BYTES
+from distclust.random_projection import (
+    GaussianRandomProjection,
+    HadamardRandomProjection,
+    SparseRandomProjection,
+)
 from distclust.runner.estimator_specs import Strict, said
 
 __all__ = ["STEPS", "PreprocessStep", "RowShape", "register_step", "shapes_of", "step_bytes"]
 
 SUM_BYTES = 8 * 200  # of one feature's exact sums
+GRAM_BYTES = 6 * 8  # of one pair of features' exact sums of products
+MATRIX_BYTES = 3 * 8  # of one entry of a matrix while it is made and arranged
 
 
 class RowShape(NamedTuple):
@@ -185,5 +199,96 @@ register_step(
         spec=SimpleImputerSpec,
         build=lambda spec, n: SimpleImputer(**spec.parameters(n)),
         fitting_bytes=lambda spec, shape: max(_counting(spec, shape), _summing(spec, shape)),
+    ),
+)
+
+
+class ProjectionSpec(Strict):
+    """Parameters of random projections; `random_state` is 0 unless given, as everywhere in jobs."""
+
+    n_components: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    eps: float = Field(default=0.1, gt=0, lt=1)
+    random_state: int = Field(default=0, ge=0, lt=2**32)
+
+    def shape(self, before: RowShape, n_rows: int) -> RowShape:
+        """Return what rows look like afterwards."""
+        if self.n_components != "auto":
+            return before._replace(n_features=self.n_components)
+        wanted = int(johnson_lindenstrauss_min_dim(n_rows, eps=self.eps))
+        return before._replace(n_features=min(max(1, wanted), before.n_features))
+
+    def matrix_bytes(self, before: RowShape) -> int:
+        """Return what a worker holds while it makes the matrix, at most."""
+        wanted = before.n_features if self.n_components == "auto" else self.n_components
+        return MATRIX_BYTES * wanted * before.n_features
+
+
+class GaussianRandomProjectionSpec(ProjectionSpec):
+    """Parameters of `distclust.random_projection.GaussianRandomProjection`."""
+
+    name: Literal["gaussian_random_projection"]
+
+
+class SparseRandomProjectionSpec(ProjectionSpec):
+    """Parameters of `distclust.random_projection.SparseRandomProjection`."""
+
+    name: Literal["sparse_random_projection"]
+    density: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+
+
+class HadamardRandomProjectionSpec(ProjectionSpec):
+    """Parameters of `distclust.random_projection.HadamardRandomProjection`."""
+
+    name: Literal["hadamard_random_projection"]
+
+
+class PCASpec(Strict):
+    """Parameters of `distclust.preprocessing.PCA`."""
+
+    name: Literal["pca"]
+    n_components: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    whiten: bool = False
+
+    def shape(self, before: RowShape, n_rows: int) -> RowShape:
+        """Return what rows look like afterwards, at most."""
+        most = min(n_rows, before.n_features)
+        wanted = self.n_components if isinstance(self.n_components, int) else most
+        return before._replace(n_features=min(wanted, most))
+
+
+register_step(
+    "gaussian_random_projection",
+    PreprocessStep(
+        spec=GaussianRandomProjectionSpec,
+        build=lambda spec, n: GaussianRandomProjection(**_parameters(spec, n)),
+        shape=ProjectionSpec.shape,
+        applying_bytes=ProjectionSpec.matrix_bytes,
+    ),
+)
+register_step(
+    "sparse_random_projection",
+    PreprocessStep(
+        spec=SparseRandomProjectionSpec,
+        build=lambda spec, n: SparseRandomProjection(**_parameters(spec, n)),
+        shape=ProjectionSpec.shape,
+        applying_bytes=ProjectionSpec.matrix_bytes,
+    ),
+)
+register_step(
+    "hadamard_random_projection",
+    PreprocessStep(
+        spec=HadamardRandomProjectionSpec,
+        build=lambda spec, n: HadamardRandomProjection(**_parameters(spec, n)),
+        shape=ProjectionSpec.shape,
+    ),
+)
+register_step(
+    "pca",
+    PreprocessStep(
+        spec=PCASpec,
+        build=lambda spec, n: PCA(**_parameters(spec, n)),
+        shape=PCASpec.shape,
+        fitting_bytes=lambda spec, shape: GRAM_BYTES * shape.n_features**2,
+        applying_bytes=lambda spec, shape: MATRIX_BYTES * shape.n_features**2,
     ),
 )

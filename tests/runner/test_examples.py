@@ -41,6 +41,16 @@ def test_pixels(tmp_path: Path) -> None:
     assert table.num_rows == image.shape[0] * image.shape[1] == 273_280
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_patches(tmp_path: Path) -> None:
+    table = pq.read_table(example("patches", tmp_path))
+    assert table.num_rows == 8_216
+    for row in (0, 5000):
+        name, x, y = (table[column][row].as_py() for column in ("photograph", "x", "y"))
+        patch = load_sample_image(f"{name}.jpg")[y : y + 16, x : x + 16]
+        assert table["patch"][row].as_py() == patch.ravel().tolist()
+
+
 def test_digits(tmp_path: Path) -> None:
     table = pq.read_table(example("digits", tmp_path))
     vectors = np.stack(table["pixels"].to_pylist())
@@ -68,7 +78,7 @@ def test_writing_again_replaces(tmp_path: Path) -> None:
 def test_an_unknown_example(tmp_path: Path) -> None:
     ended = invoke("example", "moon", tmp_path / "x")
     assert ended.code == 2
-    assert "cities, digits, iris, pixels, wine" in ended.err
+    assert "cities, digits, iris, patches, pixels, wine" in ended.err
     assert not (tmp_path / "x").exists()
 
 
