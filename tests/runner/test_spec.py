@@ -87,7 +87,8 @@ def test_a_job_cannot_be_changed(tmp_path: Path) -> None:
         ("preprocess: []", "preprocess: {name: normalizer}", "{}:2: preprocess: must be a list, "
          "got {{'name': 'normalizer'}}"),
         ("preprocess: []", "preprocess: [{name: standard_scale}]", "{}:2: preprocess[0].name: must "
-         "be one of: normalizer, robust_scaler, simple_imputer, standard_scaler, got "
+         "be one of: gaussian_random_projection, hadamard_random_projection, normalizer, pca, "
+         "robust_scaler, simple_imputer, sparse_random_projection, standard_scaler, got "
          "'standard_scale'; did you mean 'standard_scaler'?"),
         ("preprocess: []", "preprocess: [{name: normalizer}, {name: standard_scaler, with_men: no}"
          "]", "{}:2: preprocess[1].with_men: unknown key; did you mean preprocess[1].with_mean?"),
