@@ -82,6 +82,7 @@ class Centers:
 
     def __init__(self, points: npt.NDArray[Any], labels: Labels, metric: Euclidean) -> None:
         self.points, self.labels, self.metric = points, labels, metric
+        self.numbered = bool((labels == np.arange(len(labels))).all())  # label i is row i
         self._tables: dict[np.dtype[Any], CenterTable] = {}
 
     def table(self, dtype: np.dtype[Any]) -> CenterTable:
@@ -126,7 +127,9 @@ class CenterAssigner(Assigner):
         X = self.centers.metric.block(block).X
         if not len(self.centers.labels):
             return Assigned(np.full(len(X), NOISE, dtype=np.int32), np.full(len(X), inf))
-        labels = self.centers.labels[nearest_labels(X, self.centers.table(X.dtype))]
+        labels = nearest_labels(X, self.centers.table(X.dtype))
+        if not self.centers.numbered:
+            labels = self.centers.labels[labels]
         return Assigned(labels, self.centers.distances(X, labels) if measured else None)
 
 

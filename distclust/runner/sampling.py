@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
@@ -113,5 +114,6 @@ def sampling_figures(model: SampleThenAssign) -> dict[str, Any]:
     }
     if hasattr(model, "sampling_error_"):
         error = model.sampling_error_
-        figures["sampling_error"] = {**asdict(error), "inertia_ratio": error.inertia_ratio}
+        ratio = error.inertia_ratio if isfinite(error.inertia_ratio) else None
+        figures["sampling_error"] = {**asdict(error), "inertia_ratio": ratio}
     return figures

@@ -469,3 +469,23 @@ def test_pickling_keeps_the_labels() -> None:
     model = fitted(assign="knn")
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.predict(blobs()), model.labels_)
+
+
+class Hundreds(BaseEstimator):
+    """Numbers its clusters 100 and 300, and leaves noise."""
+
+    def fit(self, X: np.ndarray) -> Hundreds:
+        self.labels_ = np.select([X[:, 0] < -5, X[:, 0] < 2], [-1, 100], 300)
+        return self
+
+
+def test_labels_are_the_clusterers_whatever_they_are() -> None:
+    model = fitted(Hundreds(), assign="nearest-center", estimate_error=True)
+    assert set(model.labels_.tolist()) == {100, 300}
+    ids = model.sample_indices_
+    expected = [blobs()[ids[model.sample_labels_ == label]].mean(axis=0) for label in (100, 300)]
+    np.testing.assert_allclose(model.cluster_centers_, expected, rtol=1e-12)
+    distances = np.linalg.norm(blobs()[:, np.newaxis] - model.cluster_centers_, axis=2)
+    np.testing.assert_array_equal(model.labels_, np.array([100, 300])[distances.argmin(axis=1)])
+    np.testing.assert_allclose(model.assignments(blobs()).distance, distances.min(axis=1))
+    assert model.sampling_error_.inertia == pytest.approx((distances.min(axis=1) ** 2).sum())
