@@ -110,7 +110,7 @@ class Progress(NamedTuple):
         """Keep bounds from here on."""
         k, d = self.table.exact.shape
         width = groups_of_row(k, d, self.table.seen.itemsize)
-        groups = group_centers(self.table.exact) if width else None
+        groups = group_centers(self.table.seen) if width else None
         memory = self.memory.with_bounds(width or self.table.lanes.width, storage.full)
         return self._replace(memory=memory, drift=Drift.none(k, groups), groups=groups)
 

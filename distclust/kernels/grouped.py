@@ -83,13 +83,14 @@ def groups_of_row(k: int, d: int, itemsize: int) -> int:
     return bounds if worth and 4 * bounds <= LARGEST_SHARE * itemsize * d else 0
 
 
-def group_centers(centers: npt.NDArray[np.float64]) -> Groups:
+def group_centers(centers: npt.NDArray[Any]) -> Groups:
     """Halve the centers, (k, d), along where they spread most, until a group is left.
 
     How they are grouped decides what is looked at, never what is found.
     """
     order = np.full(-(-len(centers) // GROUP) * GROUP, -1, dtype=np.int32)
-    order[: len(centers)] = _halved(centers, np.arange(len(centers)))
+    with np.errstate(over="ignore", invalid="ignore"):  # out of range, any order will do
+        order[: len(centers)] = _halved(centers.astype(np.float64), np.arange(len(centers)))
     group_of = np.empty(len(centers), dtype=np.int32)
     group_of[order[: len(centers)]] = np.arange(len(centers)) // GROUP
     return Groups(order, group_of)
