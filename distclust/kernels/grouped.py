@@ -21,7 +21,7 @@ import numpy.typing as npt
 from distclust.kernels.assign import CenterTable, decide_tile
 from distclust.kernels.intrinsics import WIDTHS, nearest_block, nearest_panel
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import DOWN, TINY, UP, move_rows, renew_upper
+from distclust.kernels.moving import UP, bound_below, move_rows, renew_upper
 from distclust.kernels.narrow import lanes_within
 from distclust.kernels.tile import new_tile, see_rows
 
@@ -121,7 +121,7 @@ def grouped_step(  # type: ignore[no-untyped-def]
     second, places = np.empty_like(least), np.empty((n_groups, lanes), np.int32)
     looked = np.empty(n_groups, np.int64)
     active, seen = _active_rows(memory, travelled, table.exact.shape[0], lanes, tile.scale[0])
-    moved = 0
+    slack, moved = (X.shape[1] + 8) * np.finfo(X.dtype).eps, 0
     for start in range(0, seen, lanes):
         count = min(lanes, seen - start)
         tile.row_ids[:lanes] = active[start : start + lanes]
@@ -131,28 +131,19 @@ def grouped_step(  # type: ignore[no-untyped-def]
         for i in range(count):
             tile.labels[i] = groups.order[tile.labels[i]]
         decide_tile(X, count, table, tile)
-        slack = (X.shape[1] + 8) * np.finfo(X.dtype).eps
         renew_upper(tile, count, slack, travelled[0], memory)
         for q in range(n_looked):
             group = looked[q]
             for i in range(count):
                 own = groups.order[places[q, i]] == tile.labels[i]
                 score = second[q, i] if own else least[q, i]
-                _renew_group(tile, i, score, group, travelled[1][group], memory)
+                memory.lower[tile.row_ids[i], group] = bound_below(
+                    score, tile.sq_norms[i], tile.margins[i], travelled[1][group]
+                )
         moved += move_rows(
             X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
         )
     return seen, moved
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _renew_group(tile, i, score, group, travelled, memory):  # type: ignore[no-untyped-def]
-    """Keep a lower bound on a row's distance to the other centers of a group."""
-    dtype = tile.least.dtype
-    far = dtype.type(2) * score + tile.sq_norms[i] - tile.margins[i]
-    far = np.sqrt(far if far > dtype.type(0) else dtype.type(0))
-    bound = np.float32(far) * DOWN - TINY
-    memory.lower[tile.row_ids[i], group] = (bound + travelled) * DOWN
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

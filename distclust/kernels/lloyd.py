@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.grouped import Arranged, Groups, grouped_step
-from distclust.kernels.moving import DOWN, TINY, UP, move_rows, renew_upper
+from distclust.kernels.moving import UP, bound_below, move_rows, renew_upper
 from distclust.kernels.narrow import lanes_within
 from distclust.kernels.scaling import FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
@@ -198,28 +198,20 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
 def _renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
     """Keep a lower bound on the distance to all other centers."""
     second, sq_norms, margins, labels = tile.second, tile.sq_norms, tile.margins, tile.labels
-    dtype = second.dtype
-    zero, two = dtype.type(0), dtype.type(2)
     for i in range(count):
-        far = two * second[i] + sq_norms[i] - margins[i]
-        second[i] = np.sqrt(far if far > zero else zero)  # nor is it a lower bound
-    for i in range(count):
-        bound = np.float32(second[i]) * DOWN - TINY
-        memory.lower[tile.row_ids[i], 0] = (bound + travelled[labels[i]]) * DOWN
+        moved = travelled[labels[i]]
+        memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i], moved)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _renew_each(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
     """Keep a lower bound on the distance to each other center."""
     scores, sq_norms, margins, labels = tile.scores, tile.sq_norms, tile.margins, tile.labels
-    dtype, lower = scores.dtype, memory.lower
-    zero, two = dtype.type(0), dtype.type(2)
+    lower = memory.lower
     for i in range(count):
-        row, rest = tile.row_ids[i], sq_norms[i] - margins[i]
+        row, sq_norm, doubt = tile.row_ids[i], sq_norms[i], margins[i]
         for c in range(scores.shape[1]):
-            far = two * scores[i, c] + rest
-            far = np.sqrt(far if far > zero else zero)
-            lower[row, c] = (np.float32(far) * DOWN - TINY + travelled[c]) * DOWN
+            lower[row, c] = bound_below(scores[i, c], sq_norm, doubt, travelled[c])
         lower[row, labels[i]] = np.inf
 
 

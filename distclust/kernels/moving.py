@@ -12,11 +12,12 @@ import numpy as np
 from distclust.kernels.intrinsics import bits_of
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
-__all__ = ["DOWN", "TINY", "UP", "move_rows", "renew_upper"]
+__all__ = ["DOWN", "UP", "bound_below", "move_rows", "renew_upper"]
 
 EPSILON = np.float32(2.0**-21)  # more than the rounding of a few float32 operations
 UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)
 TINY = np.float32(1e-37)  # and more than an underflow
+FAR = np.float32(2.0**60)  # of lower bounds the greatest: infinity would never loosen
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -74,3 +75,16 @@ def renew_upper(tile, count, slack, travelled, memory):  # type: ignore[no-untyp
         moved = travelled[labels[i]]
         upper = np.float32(least[i]) * UP + TINY
         memory.upper[tile.row_ids[i]] = upper - moved + (upper + moved) * EPSILON
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def bound_below(score, sq_norm, doubt, travelled):  # type: ignore[no-untyped-def]
+    """Turn a score into a lower bound on the distance, as if the center had stayed.
+
+    What is not a number bounds nothing; a score that overflowed is of a center beyond `FAR`.
+    """
+    zero, two = type(score)(0), type(score)(2)
+    far = two * score + sq_norm - doubt
+    far = np.float32(np.sqrt(far if far > zero else zero))
+    bound = (far if far < FAR else FAR) * DOWN - TINY
+    return (bound + travelled) * DOWN

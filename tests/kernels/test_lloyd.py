@@ -231,6 +231,19 @@ def test_memory_survives_exact_ties_and_duplicate_centers(
         centers[rng.integers(k)] += rng.integers(-1, 2, size=d).astype(dtype)
 
 
+@pytest.mark.parametrize("far", [1e17, 1e20, 1e21, 3e38])
+@pytest.mark.parametrize(("d", "grouped"), [(2, False), (20, False), (20, True)])
+def test_centers_come_back_from_where_scores_overflow(far: float, d: int, grouped: bool) -> None:
+    X, _, frame = data(np.float32, n=200, d=d)
+    walk = Walk(X, None, frame, grouped=grouped)
+    centers = X[:16].copy() if grouped else X[:2].copy()
+    for beyond in (True, False, False, True, False):
+        at = centers.copy()
+        if beyond:
+            at[len(at) // 2 :] = np.float32(far)
+        assert_same(walk.step(at), by_definition(walk, at))
+
+
 @pytest.mark.parametrize(
     ("dtype", "exponent"),
     [(np.float32, -140), (np.float32, 115), (np.float64, -560), (np.float64, 660)],
