@@ -66,6 +66,7 @@ def test_ray_dataset(ray_cluster: str, X: np.ndarray, expected: HDBSCAN) -> None
 
 
 @pytest.mark.faults
+@pytest.mark.thorough
 def test_labels_of_a_dask_array_survive_workers(
     dask_cluster: str, X: np.ndarray, expected: HDBSCAN
 ) -> None:
@@ -83,6 +84,7 @@ def test_labels_of_a_dask_array_survive_workers(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", ["ray", "dask"])
+@pytest.mark.thorough
 def test_prediction_after_a_worker_is_lost(
     name: str, X: np.ndarray, expected: HDBSCAN, request: pytest.FixtureRequest
 ) -> None:

@@ -104,6 +104,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("number", range(2))
+@pytest.mark.thorough
 def test_on_a_cluster(cluster: Any, case: str, number: int) -> None:
     """Each case with two of the partitionings, each partitioning and thread count in some."""
     turn = list(CASES).index(case) + number * 2
@@ -134,6 +135,7 @@ class During:
     [at_stage("sampling"), During("sampling"), During("sampling error")],
     ids=["sampling", "while a sample is drawn", "while rows are labelled"],
 )
+@pytest.mark.thorough
 def test_a_worker_killed_mid_fit(cluster: Any, when: Any) -> None:
     killer = Killer(cluster, when)
     session = Session(cluster, listeners=[killer])

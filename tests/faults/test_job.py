@@ -88,13 +88,23 @@ def _is(kind: type[Event], **fields: Any) -> Callable[[Event], bool]:
 @pytest.mark.parametrize(
     ("algorithm", "when"),
     [
-        (KMEANS, _is(StageProgress, stage="fitting RobustScaler", done=2)),
+        pytest.param(
+            KMEANS,
+            _is(StageProgress, stage="fitting RobustScaler", done=2),
+            marks=pytest.mark.thorough,
+        ),
         (KMEANS, _is(IterationDone, iteration=2)),
         (KMEANS, _is(StageStarted, stage="writing labels")),
         (KMEANS, _is(StageProgress, stage="writing labels", done=1)),
-        (HDBSCAN, _is(StageStarted, stage="core distances")),
-        (HDBSCAN, _is(StageStarted, stage="writing labels")),
-        (HDBSCAN, _is(StageProgress, stage="writing labels", done=1)),
+        pytest.param(
+            HDBSCAN, _is(StageStarted, stage="core distances"), marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            HDBSCAN, _is(StageStarted, stage="writing labels"), marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            HDBSCAN, _is(StageProgress, stage="writing labels", done=1), marks=pytest.mark.thorough
+        ),
     ],
     ids=[
         "kmeans, in preprocessing",

@@ -92,6 +92,7 @@ def test_dask(labels: np.ndarray, dask_cluster: str) -> None:
             fitted[:-1].transform(bad).compute()
 
 
+@pytest.mark.thorough
 def test_ray(labels: np.ndarray, ray_cluster: str) -> None:
     import ray
 
@@ -108,6 +109,7 @@ def test_ray(labels: np.ndarray, ray_cluster: str) -> None:
 @pytest.mark.parametrize(
     "last", [HDBSCAN(min_cluster_size=50), MiniBatchKMeans(4, random_state=0)], ids=str
 )
+@pytest.mark.thorough
 def test_other_clusterers(last: Any, path: Path) -> None:
     steps = [s.set_params(backend="local") for s in (SimpleImputer(), RobustScaler(), last)]
     from_array = make_pipeline(*map(clone, steps)).fit(rows())[-1].labels_

@@ -77,6 +77,7 @@ def test_on_threads(n_partitions: int, threads: int, dtype: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.thorough
 def test_files(name: str, tmp_path: Path) -> None:
     X = rows("float64")
     for i, part in enumerate(np.array_split(X, [100, 1500])):
@@ -116,6 +117,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     [(1, 2, "float32"), (2, 1, "float64"), (7, 2, "float64"), (64, 1, "float32")],
 )
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.thorough
 def test_on_a_cluster(cluster: Any, n_partitions: int, threads: int, dtype: str, name: str) -> None:
     before, cluster.threads_per_worker = cluster.threads_per_worker, threads
     try:
@@ -125,6 +127,7 @@ def test_on_a_cluster(cluster: Any, n_partitions: int, threads: int, dtype: str,
 
 
 @pytest.mark.parametrize("name", [name for name in TRANSFORMERS if name != "pca"])
+@pytest.mark.thorough
 def test_every_worker_makes_the_same_matrix(cluster: Any, name: str) -> None:
     projection = clone(TRANSFORMERS[name]).fit(rows("float64"))
     shards = Session(cluster).shard(ArraySource(rows("float64")), 4)
@@ -137,6 +140,7 @@ def test_every_worker_makes_the_same_matrix(cluster: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.thorough
 def test_dask_arrays(dask_cluster: str, name: str) -> None:
     array = pytest.importorskip("dask.array")
     distributed = pytest.importorskip("distributed")

@@ -172,6 +172,7 @@ def with_names(X: np.ndarray) -> pd.DataFrame:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.thorough
 def test_frames_tables_and_files_are_as_arrays(name: str, dtype: str, tmp_path: Path) -> None:
     X = rows(dtype, missing=takes_missing(name))
     model = clone(TRANSFORMERS[name]).fit(X)

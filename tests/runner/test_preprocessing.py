@@ -62,7 +62,10 @@ def fitted() -> Any:
     return make_pipeline(*steps, KMeans(4, random_state=0)).fit(rows())
 
 
-@pytest.mark.parametrize("backend", ["local", "ray", "dask"])
+@pytest.mark.parametrize(
+    "backend",
+    ["local", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("ray", "dask"))],
+)
 def test_the_same_on_every_backend_as_in_memory(
     backend: str, run: Callable[..., Any], tmp_path: Path, fitted: Any, data: Path,
     request: pytest.FixtureRequest,

@@ -47,7 +47,10 @@ def expected(vectors: np.ndarray) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("backend", ["local", "ray", "dask"])
+@pytest.mark.parametrize(
+    "backend",
+    ["local", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("ray", "dask"))],
+)
 def test_the_embeddings_job(
     backend: str, patches: Path, expected: Any, vectors: np.ndarray, tmp_path: Path,
     request: pytest.FixtureRequest,

@@ -43,7 +43,10 @@ def labels_of(out: Path) -> Any:
     return pq.read_table(sorted((out / "labels").glob("*.parquet")))
 
 
-@pytest.mark.parametrize("backend", ["local", "ray", "dask"])
+@pytest.mark.parametrize(
+    "backend",
+    ["local", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("ray", "dask"))],
+)
 def test_every_row_is_labelled_and_measured(
     tmp_path: Path,
     data: Data,
