@@ -31,6 +31,7 @@ def measured(tmp_path: Path) -> list[density_report.Line]:
     return [json.loads(line) for line in result.read_text().splitlines()]
 
 
+@pytest.mark.thorough
 def test_exact_contenders_find_trees_of_the_same_weight(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

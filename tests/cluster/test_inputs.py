@@ -300,6 +300,7 @@ assert labels.count() == 20
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_ray_dataset_when_the_workers_take_every_cpu() -> None:
     """A process of its own: waiting for a CPU that never comes cannot be interrupted."""
     pytest.importorskip("ray")
