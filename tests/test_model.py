@@ -165,7 +165,7 @@ def test_a_pickle_is_not_executed(saved: Path) -> None:
         (lambda d: d.update(schema_version="1"), "schema version 1"),
         (lambda d: d.pop("schema_version"), "is not a model description"),
         (lambda d: d.pop("scalars"), "lacks"),
-        (lambda d: d.update(kind="Pipeline"), "holds a 'Pipeline'; known are"),
+        (lambda d: d.update(kind="Spectrum"), "holds a 'Spectrum'; known are"),
         (lambda d: d["arrays"].update({"../../x": "0"}), "is no name of an array"),
         (lambda d: d.update(arrays=[]), "model.json"),
         (lambda d: d.update(params=3), "model.json"),
