@@ -74,8 +74,9 @@ def store(builder: Any, value: Any, address: Any) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
 
 
-def plus(builder: Any, address: Any, count: int) -> Any:
-    return builder.add(address, ir.Constant(address.type, count))
+def plus(builder: Any, value: Any, count: int) -> Any:
+    """Add a constant."""
+    return builder.add(value, ir.Constant(value.type, count))
 
 
 def times(builder: Any, value: Any, count: int) -> Any:

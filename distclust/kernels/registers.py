@@ -17,6 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from distclust.kernels.llvm import load, mask, plus, splat, store, times, variable
+
 __all__ = [
     "BUTTERFLY",
     "PANEL_BYTES",
@@ -75,17 +77,17 @@ def add_products(
         vector = ir.VectorType(element, VECTOR_BYTES // context.get_abi_sizeof(element))
         starts = cgutils.unpack_tuple(builder, rows_at)
         places = [
-            builder.add(_plus(builder, out_at, v * VECTOR_BYTES), _times(builder, pitch_bytes, k))
+            builder.add(plus(builder, out_at, v * VECTOR_BYTES), times(builder, pitch_bytes, k))
             for k in range(len(starts))
             for v in range(2)
         ]
         sums = _loaded(builder, places, vector)
         with cgutils.for_range(builder, terms) as loop:
-            line = builder.add(panel_at, _times(builder, loop.index, PANEL_BYTES))
+            line = builder.add(panel_at, times(builder, loop.index, PANEL_BYTES))
             shift = builder.mul(loop.index, step_bytes)
-            pair = [_load(builder, _plus(builder, line, v * VECTOR_BYTES), vector) for v in (0, 1)]
+            pair = [load(builder, plus(builder, line, v * VECTOR_BYTES), vector) for v in (0, 1)]
             for k, start in enumerate(starts):
-                x = _splat(builder, _load(builder, builder.add(start, shift), element), vector)
+                x = splat(builder, load(builder, builder.add(start, shift), element), vector.count)
                 for v, w in enumerate(pair):
                     total = sums[2 * k + v]
                     builder.store(_fma(builder, x, w, builder.load(total)), total)
@@ -123,16 +125,16 @@ def add_gathered(
         element = context.get_data_type(one)
         size = context.get_abi_sizeof(element)
         vector = ir.VectorType(element, VECTOR_BYTES // size)
-        places = [_plus(builder, out_at, v * VECTOR_BYTES) for v in range(4)]
+        places = [plus(builder, out_at, v * VECTOR_BYTES) for v in range(4)]
         sums = _loaded(builder, places, vector)
         with cgutils.for_range(builder, terms) as loop:
-            index_at = builder.add(indices_at, _times(builder, loop.index, 4))
-            index = builder.zext(_load(builder, index_at, ir.IntType(32)), ir.IntType(64))
-            line = builder.add(columns_at, _times(builder, index, 2 * PANEL_BYTES))
-            value_at = builder.add(values_at, _times(builder, loop.index, size))
-            value = _splat(builder, _load(builder, value_at, element), vector)
+            index_at = builder.add(indices_at, times(builder, loop.index, 4))
+            index = builder.zext(load(builder, index_at, ir.IntType(32)), ir.IntType(64))
+            line = builder.add(columns_at, times(builder, index, 2 * PANEL_BYTES))
+            value_at = builder.add(values_at, times(builder, loop.index, size))
+            value = splat(builder, load(builder, value_at, element), vector.count)
             for v, total in enumerate(sums):
-                x = _load(builder, _plus(builder, line, v * VECTOR_BYTES), vector)
+                x = load(builder, plus(builder, line, v * VECTOR_BYTES), vector)
                 builder.store(_fma(builder, x, value, builder.load(total)), total)
         _write_back(builder, sums, places)
         return context.get_dummy_value()
@@ -158,14 +160,14 @@ def butterflies(_: Any, values: Any, signs: Any, one: Any, out: Any) -> Any:
         values_at, signs_at, _one, out_at = args
         element = context.get_data_type(one)
         vector, lanes = ir.VectorType(element, BUTTERFLY), range(BUTTERFLY)
-        line = builder.fmul(_load(builder, values_at, vector), _load(builder, signs_at, vector))
+        line = builder.fmul(load(builder, values_at, vector), load(builder, signs_at, vector))
         half = 1
         while half < BUTTERFLY:
-            partner = _lanes([lane ^ half for lane in lanes])
+            partner = mask([lane ^ half for lane in lanes])
             own_sign = ir.Constant(vector, [-1.0 if lane & half else 1.0 for lane in lanes])
             other = builder.shuffle_vector(line, line, partner)
             line, half = builder.fadd(other, builder.fmul(line, own_sign)), 2 * half
-        _store(builder, line, out_at)
+        store(builder, line, out_at)
         return context.get_dummy_value()
 
     return types.void(values, signs, one, out), emit
@@ -183,39 +185,9 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 def _loaded(builder: Any, places: list[Any], vector: Any) -> list[Any]:
     """Load what is at each address into a variable of its own."""
-    variables = []
-    for place in places:
-        variables.append(cgutils.alloca_once(builder, vector))
-        builder.store(_load(builder, place, vector), variables[-1])
-    return variables
+    return [variable(builder, load(builder, place, vector)) for place in places]
 
 
 def _write_back(builder: Any, variables: list[Any], places: list[Any]) -> None:
-    for variable, place in zip(variables, places, strict=True):
-        _store(builder, builder.load(variable), place)
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
-
-
-def _store(builder: Any, value: Any, address: Any) -> None:
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
-
-
-def _splat(builder: Any, value: Any, vector: Any) -> Any:
-    zero = ir.Constant(ir.IntType(32), 0)
-    start = builder.insert_element(ir.Constant(vector, ir.Undefined), value, zero)
-    return builder.shuffle_vector(start, start, _lanes([0] * vector.count))
-
-
-def _lanes(indices: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), indices)
-
-
-def _plus(builder: Any, value: Any, count: int) -> Any:
-    return builder.add(value, ir.Constant(value.type, count))
-
-
-def _times(builder: Any, value: Any, count: int) -> Any:
-    return builder.mul(value, ir.Constant(value.type, count))
+    for value, place in zip(variables, places, strict=True):
+        store(builder, builder.load(value), place)
