@@ -21,7 +21,7 @@ from benchmarks import (
     sampling,
     scaling,
 )
-from benchmarks.cases import CASES, from_file
+from benchmarks.cases import CASES, QUALITY, from_file
 from benchmarks.density_data import Size
 from benchmarks.modes import MODES
 from benchmarks.ours import OURS
@@ -67,8 +67,9 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--cases",
-        type=_names(CASES),
-        help="; ".join(case.describe() for case in CASES.values()),
+        type=_names(CASES | QUALITY),
+        help="; ".join(case.describe() for case in (CASES | QUALITY).values())
+        + f"; by default {','.join(CASES)}",
     )
     command.add_argument(
         "--data", type=Path, help="Parquet file to cluster, of float columns or one of vectors"
@@ -81,7 +82,7 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
         "--limit",
         type=float,
         default=float("inf"),
-        help="seconds after which no further round of a case begins",
+        help="seconds of its fits in a case after which a contender begins no other",
     )
     command.add_argument(
         "--budgets",
@@ -106,7 +107,11 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scale", type=float, default=1.0, help="fraction of the rows, for a quick look"
     )
-    command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.add_argument(
+        "--json",
+        type=Path,
+        help="file to append JSON lines to; fits of this commit that it holds are not run again",
+    )
     command.set_defaults(run=_run_kmeans)
 
 
@@ -120,7 +125,7 @@ def _run_kmeans(
     **options: Any,
 ) -> int:
     named = CASES if cases is None and data is None else cases or []
-    chosen = [CASES[name] for name in named]
+    chosen = [(CASES | QUALITY)[name] for name in named]
     if data is not None:
         chosen += from_file(data, k)
     asked = MODES[mode]
@@ -240,6 +245,7 @@ def _run_projection(**options: Any) -> int:
 def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
     command.add_argument("--png", type=Path, help="file to draw a plot into")
+    command.add_argument("--pooled", type=Path, help="file to write K-Means' pooled fits into")
     command.set_defaults(run=results.show)
 
 

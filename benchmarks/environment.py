@@ -32,6 +32,8 @@ DISTRIBUTIONS = (
     "pyarrow",
 )
 
+CODE = (":/distclust", ":/benchmarks/*.py")  # what a figure depends on
+
 
 def environment() -> dict[str, Any]:
     """Return what has to stand beside a measured figure."""
@@ -80,15 +82,16 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of this tree, marked when files differ from it."""
+    """Return the last commit that touched code, marked when files differ from it."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        last = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
+        differs = _git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{last}-dirty" if differs else last
+
+
+def _git(*arguments: str) -> str:
+    here = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
     return done.stdout.strip()

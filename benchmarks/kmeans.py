@@ -1,20 +1,18 @@
 """Runs the K-Means contenders: they take turns, and every fit is timed whole.
 
 The contenders of a place do one fit each, then the next round begins, so that a machine
-that slows down slows everyone down.
+that slows down slows everyone down. Every fit is a JSON line, written at once. Those that
+the file already holds, of the same commit, are not run again: what was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -46,21 +44,45 @@ class Options:
     limit: float
     json: Path | None
 
+    def label(self, case: cases.Case) -> str:
+        """Name a case: a part of its rows is another problem, never pooled with it."""
+        return case.name if self.scale == 1.0 else f"{case.name} x {self.scale:g}"
 
-@dataclass(kw_only=True)
+    def asked(self, case: cases.Case, contender: Contender, budget: int | None) -> report.Line:
+        """Return what a JSON line says of how a fit was asked for."""
+        line = {
+            "benchmark": "kmeans",
+            "mode": self.mode.name,
+            "case": self.label(case),
+            "contender": contender.name,
+            "place": contender.place,
+            "workers": self.workers,
+            "budget": budget,
+        }
+        if contender.place == "dask":
+            line |= {"chunks_per_worker": self.chunks_per_worker, "dask_input": self.dask_input}
+        return line
+
+
+@dataclass(kw_only=True, eq=False)
 class Series:
-    """The fits of one contender with one limit on iterations."""
+    """The fits of one contender in one case with one limit on iterations."""
 
     contender: Contender
     budget: int | None
+    asked: report.Line
     seconds: list[float] = field(default_factory=list)
     n_iter: list[int] = field(default_factory=list)
-    inertia: list[float] = field(default_factory=list)
     error: str | None = None
+
+    def take(self, line: report.Line) -> None:
+        """Count a fit in."""
+        self.seconds += line["seconds"]
+        self.n_iter += line["n_iter"]
 
 
 def run(options: Options) -> int:
-    """Run all cases at all places, report each as it is done, and print the table."""
+    """Run all cases at all places, report each fit as it is done, and print the table."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     about = environment()
     console.print(report.headline(about, options.workers))
@@ -71,78 +93,89 @@ def run(options: Options) -> int:
             present.append(contender)
         elif reason is not None:
             console.print(f"[yellow]skipped[/] {contender.name}: {reason}", highlight=False)
-    lines = []
-    for line in _lines(options, present):
-        lines.append(line)
+    lines = _held(options, about["commit"])
+    for line in _lines(options, present, list(lines)):
+        lines.append({**line, **about})
         console.print(report.sentence(line), highlight=False)
         if options.json is not None:
             with options.json.open("a") as file:
-                file.write(json.dumps({**line, **about}) + "\n")
-    report.show(lines, console)
-    return int(any(line["error"] for line in lines))
+                file.write(json.dumps(lines[-1]) + "\n")
+    failed = [line for line in lines if line["error"]]
+    report.show([*report.pooled(lines), *failed], console)
+    return int(bool(failed))
 
 
-def _lines(options: Options, present: Sequence[Contender]) -> Iterator[dict[str, Any]]:
-    """Yield one record for each case, contender and budget."""
-    references: dict[str, int] = {}
+def _held(options: Options, commit: str | None) -> list[report.Line]:
+    """Return the fits of this commit, mode and cases that the file holds."""
+    known = commit is not None and not commit.endswith("-dirty")
+    if not known or options.json is None or not options.json.exists():
+        return []
+    found = map(json.loads, options.json.read_text().splitlines())
+    labels = {options.label(case) for case in options.cases}
+    of_mode = [line for line in found if line.get("mode") == options.mode.name]
+    return [
+        line
+        for line in of_mode
+        if line["case"] in labels and line["commit"] == commit and not line["error"]
+    ]
+
+
+def _lines(
+    options: Options, present: Sequence[Contender], held: Sequence[report.Line]
+) -> Iterator[report.Line]:
+    """Yield one record for each fit, and for each failure.
+
+    The iterations that scikit-learn took in a case are kept for those that come after it.
+    """
+    references = {
+        line["case"]: line["n_iter"][0]
+        for line in reversed(held)
+        if line["contender"] == ScikitLearn.name
+    }
     for kind in places.PLACES:
         here = [contender for contender in present if contender.place == kind]
-        if not here:
+        started = [(case, _series(options, case, here, held)) for case in options.cases]
+        ahead = [(case, series) for case, series in started if _wanting(series, options)]
+        if not ahead:
             continue
         with places.opened(
             kind, options.workers, options.chunks_per_worker, options.dask_input
         ) as place:
-            for case in options.cases:
+            for case, series in ahead:
                 problem = cases.make(case, options.scale)
-                for series in _measure(here, place, problem, options, references):
-                    yield _record(series, problem, options)
+                yield from _measure(series, place, problem, options, references)
                 place.forget()
 
 
-def _measure(
-    here: Sequence[Contender],
-    place: places.Place,
-    problem: cases.Problem,
+def _series(
     options: Options,
-    references: dict[str, int],
+    case: cases.Case,
+    here: Sequence[Contender],
+    held: Sequence[report.Line],
 ) -> list[Series]:
-    """Warm up, then let the contenders take turns.
+    """Return everyone's fits in a case, as far as they are held."""
+    everyone = [
+        Series(contender=contender, budget=budget, asked=options.asked(case, contender, budget))
+        for budget in sorted(options.mode.budgets, key=lambda budget: budget or 0)
+        for contender in here
+    ]
+    for series in everyone:
+        for line in held:
+            if series.asked.items() <= line.items():
+                series.take(line)
+    return everyone
 
-    `references` holds the iterations that scikit-learn took in a case: filled here in its
-    first round, read by those that come after it.
-    """
-    mode, name = options.mode, problem.case.name
-    everyone = []
-    for contender in here:
-        warm_up = Series(contender=contender, budget=None)
-        with failures_noted(warm_up):
-            contender.prepare(place, problem.X)
-            timed(partial(contender.fit, mode.warm_up(problem)), options.workers)
-        budgets = mode.budgets if warm_up.error is None else mode.budgets[:1]
-        everyone += [Series(contender=contender, budget=b, error=warm_up.error) for b in budgets]
-    began = time.monotonic()
-    for seed in range(options.repeats):
-        if seed > 0 and time.monotonic() - began > options.limit:
-            break
-        for series in sorted(everyone, key=lambda s: s.budget or 0):  # stable: contenders in turn
-            if series.error is not None or _settled(series, everyone):
-                continue
-            with failures_noted(series):
-                request = mode.request(
-                    problem,
-                    series.contender,
-                    budget=series.budget,
-                    seed=seed if mode.new_seeds else 0,
-                    reference=references.get(name),
-                )
-                seconds, fitted = timed(partial(series.contender.fit, request), options.workers)
-                series.seconds.append(seconds)
-                series.n_iter.append(int(fitted.n_iter))
-                if mode.new_seeds or seed == 0:
-                    series.inertia.append(inertia(problem.X, fitted.centers))
-                if isinstance(series.contender, ScikitLearn):
-                    references.setdefault(name, int(fitted.n_iter))
-    return [series for series in everyone if series.seconds or series.error]
+
+def _wanting(everyone: Sequence[Series], options: Options) -> list[Series]:
+    """Return who has fits to do: not failed, not out of time, not converged with less."""
+    return [
+        series
+        for series in everyone
+        if series.error is None
+        and len(series.seconds) < options.repeats
+        and not (series.seconds and sum(series.seconds) >= options.limit)
+        and not _settled(series, everyone)
+    ]
 
 
 def _settled(series: Series, everyone: Sequence[Series]) -> bool:
@@ -154,33 +187,69 @@ def _settled(series: Series, everyone: Sequence[Series]) -> bool:
     )
 
 
-def _record(series: Series, problem: cases.Problem, options: Options) -> dict[str, Any]:
-    """Make the JSON record of a series."""
-    whole = options.scale == 1.0  # a part of the rows is another problem: never pooled with it
-    record: dict[str, Any] = {
-        "benchmark": "kmeans",
-        "mode": options.mode.name,
-        "case": problem.case.name if whole else f"{problem.case.name} x {options.scale:g}",
+def _measure(
+    everyone: Sequence[Series],
+    place: places.Place,
+    problem: cases.Problem,
+    options: Options,
+    references: dict[str, int],
+) -> Iterator[report.Line]:
+    """Warm up, then let the contenders take turns."""
+    warm: dict[Contender, str | None] = {}
+    for series in _wanting(everyone, options):
+        if series.contender not in warm:
+            with failures_noted(series):
+                series.contender.prepare(place, problem.X)
+                short = options.mode.warm_up(problem)
+                timed(partial(series.contender.fit, short), options.workers)
+            warm[series.contender] = series.error
+            if series.error is not None:
+                yield _record(series, problem)
+        series.error = warm[series.contender]
+    for number in range(options.repeats):
+        for series in everyone:
+            if len(series.seconds) <= number and series in _wanting(everyone, options):
+                line = _fit(series, number, problem, options, references)
+                if series.error is None:
+                    series.take(line)
+                yield line
+
+
+def _fit(
+    series: Series,
+    number: int,
+    problem: cases.Problem,
+    options: Options,
+    references: dict[str, int],
+) -> report.Line:
+    """Run the next fit of a contender, and return its record."""
+    mode, case = options.mode, options.label(problem.case)
+    with failures_noted(series):
+        request = mode.request(
+            problem,
+            series.contender,
+            budget=series.budget,
+            seed=number if mode.new_seeds else 0,
+            reference=references.get(case),
+        )
+        seconds, fitted = timed(partial(series.contender.fit, request), options.workers)
+        if isinstance(series.contender, ScikitLearn):
+            references.setdefault(case, int(fitted.n_iter))
+        new = mode.new_seeds or number == 0  # else the same centers again
+        return _record(series, problem) | {
+            "seconds": [round(seconds, 5)],
+            "n_iter": [int(fitted.n_iter)],
+            "inertia": [inertia(problem.X, fitted.centers)] if new else [],
+        }
+    return _record(series, problem)
+
+
+def _record(series: Series, problem: cases.Problem) -> report.Line:
+    """Make the JSON record of what a fit was of."""
+    return series.asked | {
         "n_rows": len(problem.X),
         "n_features": problem.X.shape[1],
         "n_clusters": len(problem.centers),
         "dtype": str(problem.X.dtype),
-        "contender": series.contender.name,
-        "place": series.contender.place,
-        "workers": options.workers,
-        "budget": series.budget,
         "error": series.error,
-    }
-    if series.contender.place == "dask":
-        record |= {
-            "chunks_per_worker": options.chunks_per_worker,
-            "dask_input": options.dask_input,
-        }
-    if series.error is not None:
-        return record
-    return record | {
-        "seconds": [round(seconds, 5) for seconds in series.seconds],
-        "median_seconds": round(statistics.median(series.seconds), 5),
-        "n_iter": series.n_iter,
-        "inertia": series.inertia,
     }

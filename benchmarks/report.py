@@ -31,16 +31,12 @@ def headline(about: Line, workers: int) -> str:
 
 
 def sentence(line: Line) -> str:
-    """Say how one contender did in one case."""
+    """Say how one contender did in one fit."""
     who = f"case {line['case']}: {line['contender']}"
     if line["error"]:
         return f"{who}: [red]{line['error']}[/]"
-    n_iter = statistics.mean(line["n_iter"])
-    return (
-        f"{who}: {line['median_seconds']:.3f} s "
-        f"({min(line['seconds']):.3f} to {max(line['seconds']):.3f}), {n_iter:.5g} iterations, "
-        f"{1e3 * line['median_seconds'] / n_iter:,.1f} ms each"
-    )
+    (seconds,), (n_iter,) = line["seconds"], line["n_iter"]
+    return f"{who}: {seconds:.3f} s, {n_iter} iterations, {1e3 * seconds / n_iter:,.1f} ms each"
 
 
 def pooled(lines: Iterable[Line]) -> list[Line]:

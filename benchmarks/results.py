@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from benchmarks.modes import MODES
 __all__ = ["show"]
 
 
-def show(json: Sequence[Path], png: Path | None) -> int:
-    """Print the lines of files as tables; pool those of K-Means, and draw them if asked."""
+def show(json: Sequence[Path], png: Path | None, pooled: Path | None) -> int:
+    """Print the lines of files as tables; write K-Means' pooled, and draw them, if asked."""
     console = Console(width=150)
     found = [line for path in json for line in _read(path)]
     density = [line for line in found if line["benchmark"] == "hdbscan"]
@@ -29,6 +29,8 @@ def show(json: Sequence[Path], png: Path | None) -> int:
     lines = report.pooled(line for line in found if line["benchmark"] == "kmeans")
     lines.sort(key=_order)
     report.show(lines, console)
+    if pooled is not None:
+        pooled.write_text("".join(f"{jsonlib.dumps(line)}\n" for line in lines))
     if png is not None and lines:
         plot.draw(lines, png)
     return 0
@@ -40,4 +42,4 @@ def _order(line: report.Line) -> tuple[int, str, str, int]:
 
 
 def _read(path: Path) -> list[report.Line]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [jsonlib.loads(line) for line in path.read_text().splitlines()]

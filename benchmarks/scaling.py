@@ -134,7 +134,8 @@ def measure_scaling(
     console.print(headline(about, workers))
     what, defaults = VARIED[vary]
     table = Table(title=f"{BASE.describe()}, {iterations} iterations; {vary} varies")
-    for heading in (vary, "backend", "fit s", "iterations s", f"ns / {what}", "to the first"):
+    headings = (vary, "backend", "fit s", "iterations s", f"ns / {what}", "to the first")
+    for heading in (*headings, f"fit to {backends[0]}"):
         table.add_column(heading, justify="left" if heading == "backend" else "right")
     first: dict[str, float] = {}
     for value in values or defaults:
@@ -143,11 +144,13 @@ def measure_scaling(
         if vary != "workers":
             point = replace(point, **{FIELDS[vary]: value})
         problem = make(point)
+        fits: list[float] = []
         with files(problem) as path:
             for name in backends:
                 fit, per_iteration = _medians(name, n_workers, path, problem, iterations, repeats)
                 unit = 1e9 * per_iteration / _work(vary, point, n_workers)
                 base = first.setdefault(name, unit)
+                fits.append(fit)
                 table.add_row(
                     f"{value:,}",
                     name,
@@ -155,6 +158,7 @@ def measure_scaling(
                     f"{per_iteration * iterations:.2f}",
                     f"{unit:.3g}",
                     f"{unit / base:.2f}",
+                    f"{fit / fits[0]:.2f}",
                 )
                 figures = {"fit": fit, "iteration": per_iteration, "unit_ns": unit}
                 _append(

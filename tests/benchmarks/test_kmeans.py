@@ -13,6 +13,7 @@ import pytest
 from benchmarks import kmeans, report
 from benchmarks.cases import CASES, from_file, make
 from benchmarks.contender import Request
+from benchmarks.environment import environment
 from benchmarks.inertia import inertia
 from benchmarks.modes import MODES
 
@@ -42,7 +43,9 @@ def measured(mode: str, rows: Path, **options: Any) -> list[report.Line]:
         json=result,
     )
     assert kmeans.run(asked) == 0
-    return [json.loads(line) for line in result.read_text().splitlines()]
+    lines = [json.loads(line) for line in result.read_text().splitlines()]
+    assert all(len(line["seconds"]) == 1 for line in lines)  # written after each fit
+    return report.pooled(lines)
 
 
 @pytest.mark.parametrize("mode", ["iterations", "converge"])
@@ -63,6 +66,24 @@ def test_default_fits_have_a_seed_each(rows: Path) -> None:
 
 def test_the_first_round_is_always_run_and_no_other_after_the_limit(rows: Path) -> None:
     assert [len(line["seconds"]) for line in measured("converge", rows, limit=0.0)] == [1, 1]
+
+
+def test_what_was_interrupted_goes_on(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits of this commit that the file holds are not run again; those of another one are."""
+    about = environment()
+    monkeypatch.setattr(kmeans, "environment", lambda: about | {"commit": "one"})
+    result = rows.with_name("results.jsonl")
+    measured("converge", rows)
+    whole = result.read_text().splitlines()
+    result.write_text("".join(f"{line}\n" for line in whole[:3]))  # ours has one fit to go
+    assert [len(line["seconds"]) for line in measured("converge", rows)] == [2, 2]
+    assert result.read_text().splitlines()[:3] == whole[:3]
+    assert len(result.read_text().splitlines()) == 4
+    measured("converge", rows)
+    assert len(result.read_text().splitlines()) == 4
+    monkeypatch.setattr(kmeans, "environment", lambda: about | {"commit": "other"})
+    measured("converge", rows)
+    assert len(result.read_text().splitlines()) == 8
 
 
 def test_a_part_of_the_rows_is_a_case_of_its_own(rows: Path) -> None:
