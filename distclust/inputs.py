@@ -32,6 +32,7 @@ from distclust.data.decode import EXACT_INTEGERS
 from distclust.data.manifest import Manifest, open_manifest
 from distclust.data.parquet import ParquetSource
 from distclust.data.transformed import TransformedRows
+from distclust.data.values import Allowed
 from distclust.engine.protocol import Backend, Future
 from distclust.engine.shards import Session, Shards, partitions_for
 from distclust.errors import ConfigError, DataError
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
+ALLOWED = {True: Allowed.FINITE, "allow-nan": Allowed.MISSING, False: Allowed.ANY}
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
 
@@ -156,8 +158,8 @@ def open_input(
     reset : bool
         True when fitting.
     finite : bool or "allow-nan"
-        As scikit-learn's ``ensure_all_finite``: False lets NaN and infinity of arrays and
-        frames through, ``"allow-nan"`` lets through what is missing, wherever it is.
+        As scikit-learn's ``ensure_all_finite``, wherever rows are: False lets NaN and
+        infinity through, ``"allow-nan"`` only NaN. Nulls count as NaN.
     """
     if is_in_memory(X):
         array = _array_source(estimator, X, sample_weight, reset=reset, finite=finite)
@@ -172,14 +174,15 @@ def open_input(
     source = rows.source
     names = None if isinstance(X, TransformedRows) else source.feature_names  # as of an array
     check_features(estimator, source.n_features, names, reset=reset)
-    return replace(rows, source=source.allowing_missing()) if finite == "allow-nan" else rows
+    allowed = ALLOWED[finite]
+    return rows if allowed is Allowed.FINITE else replace(rows, source=source.allowing(allowed))
 
 
 def _array_source(
     estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool, finite: bool | str
 ) -> ArraySource:
     if isinstance(X, pa.Table | pa.RecordBatch):  # scikit-learn would not see the names
-        X, names = as_table_array(X, missing=finite == "allow-nan")
+        X, names = as_table_array(X, ALLOWED[finite])
         X = check_array(X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=finite)
         check_features(estimator, X.shape[1], names, reset=reset)
     else:

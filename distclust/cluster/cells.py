@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.data.blocks import Partition
+from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import map_tiles
 from distclust.errors import DataError
 from distclust.kernels.kdtree import UNBOUNDED, KDTree, build
@@ -31,9 +31,12 @@ __all__ = [
     "core_answers",
     "core_distances",
     "core_questions",
+    "largest_value",
     "look_at",
     "merge_looks",
     "rows_of_cell",
+    "unusable_rows",
+    "vectors",
 ]
 
 F64 = npt.NDArray[np.float64]
@@ -96,16 +99,32 @@ class Cell:
         return {"index": self.index, "rows": self.rows, "cache": {}}
 
 
+def unusable_rows(partition: Partition) -> I64:
+    """Return the ids of the rows that have NaN or infinity, ascending."""
+    found = [block.row_start + np.flatnonzero(~_finite(block)) for block in partition.blocks]
+    return np.concatenate(found)
+
+
+def _finite(block: Block) -> npt.NDArray[np.bool_]:
+    """Say which rows are finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(block.X.sum()):  # far sooner seen than that each value is finite
+            return np.ones(block.n_rows, np.bool_)
+    finite: npt.NDArray[np.bool_] = np.isfinite(block.dense().X).all(axis=1)
+    return finite
+
+
 def vectors(partition: Partition, name: str) -> Rows:
-    """Return all rows as vectors of our own."""
-    d = partition.blocks[0].X.shape[1]
-    rows: npt.NDArray[Any] = np.empty((partition.n_rows, d))
-    ids = np.empty(partition.n_rows, np.int64)
+    """Return the rows that are finite as vectors of our own."""
+    finite = [_finite(block) for block in partition.blocks]
+    ids = np.empty(sum(np.count_nonzero(mask) for mask in finite), np.int64)
+    rows: npt.NDArray[Any] = np.empty((len(ids), partition.blocks[0].X.shape[1]))
     first = 0
-    for block in partition.blocks:
-        last = first + block.n_rows
-        rows[first:last] = block.dense().X
-        ids[first:last] = np.arange(block.row_start, block.row_start + block.n_rows)
+    for block, mask in zip(partition.blocks, finite, strict=True):
+        last = first + int(np.count_nonzero(mask))
+        X = block.dense().X
+        rows[first:last] = X if mask.all() else X[mask]
+        ids[first:last] = block.row_start + np.flatnonzero(mask)
         first = last
     if name == "cosine":
         _refuse_zeros(rows, ids)
@@ -133,12 +152,16 @@ def look_at(partition: Partition, name: str, rate: float) -> Look:
     rows = vectors(partition, name)
     chosen = np.concatenate(
         [
-            keyed_uniform(0, _SAMPLING, block.row_start, block.n_rows) < rate
+            keyed_uniform(0, _SAMPLING, block.row_start, block.n_rows)[_finite(block)] < rate
             for block in partition.blocks
         ]
     )
-    largest = max(float(rows.X.max()), -float(rows.X.min()))
-    return Look(largest, Rows(rows.X[chosen], rows.ids[chosen]))
+    return Look(largest_value(rows.X), Rows(rows.X[chosen], rows.ids[chosen]))
+
+
+def largest_value(X: F64) -> float:
+    """Return the largest absolute value, 0 if there is none."""
+    return max(float(X.max(initial=0.0)), -float(X.min(initial=0.0)))
 
 
 def merge_looks(a: Look, b: Look) -> Look:

@@ -15,7 +15,6 @@ from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import (
@@ -33,7 +32,7 @@ from distclust.cluster.flat_clustering import (
     compare,
 )
 from distclust.cluster.hdbscan_prediction import HierarchyPrediction
-from distclust.cluster.hdbscan_rows import clean_rows, kept_rows, spread_edges
+from distclust.cluster.hdbscan_rows import dense_rows, kept_rows
 from distclust.cluster.hdbscan_store import from_stored, to_stored
 from distclust.cluster.spanning_tree import spanning_tree
 from distclust.data.blocks import Source
@@ -198,8 +197,7 @@ default="euclidean"
         Parameters
         ----------
         X : array of shape (n_samples, n_features), frame, path, or collection
-            Rows of arrays and frames that have NaN or infinity become noise; files and
-            collections must not have any.
+            Rows that have NaN or infinity (nulls count as NaN) become noise.
         y : Ignored
 
         Returns
@@ -229,27 +227,25 @@ default="euclidean"
         source : Source
         """
         self._validate_params()
-        self._fit(session, open_input(self, source, None, session.backend, reset=True))
+        rows = open_input(self, source, None, session.backend, reset=True, finite=False)
+        self._fit(session, rows)
         return self
 
     def _fit(self, session: Session, rows: Input) -> None:
         Selection.of(self).check()
-        X, source, finite = clean_rows(rows)
-        count = source.n_rows
-        wanted = self.min_samples or self.min_cluster_size
-        self.min_samples_ = max(1, min(int(wanted), count - 1))
+        X, source = dense_rows(rows)
         spanned = spanning_tree(
             session,
             source,
-            min_samples=self.min_samples_,
+            min_samples=int(self.min_samples or self.min_cluster_size),
             alpha=float(self.alpha),
             metric=self.metric,
             mode=self.mode,
             n_partitions=self.n_partitions,
         )
-        self._edges = spread_edges(spanned.tree, finite, rows.source.n_rows)
-        self.core_distances_ = np.full(rows.source.n_rows, np.inf)
-        self.core_distances_[finite] = spanned.core_distances
+        self._edges = spanned.tree
+        self.core_distances_ = spanned.core_distances
+        self.min_samples_ = spanned.min_samples
         self.certified_fraction_ = float(spanned.certified)
         self._X = kept_rows(session, source) if X is None and self.prediction_data else X
         with session.stage("clusters"):

@@ -96,7 +96,7 @@ def _check(
         dtypes == [np.int64, np.int64, np.float64, np.float64]
         and all(array.shape == (n_rows - 1,) for array in edges)
         and bool((edges.u >= 0).all() and (edges.u < edges.v).all() and (edges.v < n_rows).all())
-        and bool((np.diff(edges.weights) >= 0).all() and (edges.weights >= 0).all())
+        and bool((edges.weights[1:] >= edges.weights[:-1]).all() and (edges.weights >= 0).all())
         and isinstance(scalars["min_samples_"], Integral)
         and isinstance(scalars["certified_fraction_"], Real)
         and isinstance(features, Integral)

@@ -28,9 +28,11 @@ from distclust.cluster.cells import (
     core_answers,
     core_distances,
     core_questions,
+    largest_value,
     look_at,
     merge_looks,
     rows_of_cell,
+    unusable_rows,
     vectors,
 )
 from distclust.cluster.components import connect
@@ -45,7 +47,7 @@ from distclust.data.blocks import Partition, Source
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Each, Session, Shards, partitions_for
 from distclust.engine.threads import map_tiles
-from distclust.errors import ConfigError
+from distclust.errors import ConfigError, DataError
 from distclust.kernels.edges import SpanningTree, in_total_order
 from distclust.kernels.metrics import METRICS, Metric
 from distclust.kernels.partitioning import Boxes, cut
@@ -57,6 +59,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 SAMPLE = 100_000  # rows that cells are cut by
+_NO_EDGES = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
 MIN_ROWS_PER_CELL = 20_000  # unless asked for: fewer are not worth the messages
 
 
@@ -68,7 +71,8 @@ class MutualReachability(NamedTuple):
 
     tree: SpanningTree
     core_distances: F64  # (n,): to the min_samples-th nearest other row, by row id
-    certified: float  # fraction of the edges known to be in the exact tree
+    certified: float  # fraction of the finite edges known to be in the exact tree
+    min_samples: int  # the number used
 
 
 def spanning_tree(
@@ -83,16 +87,18 @@ def spanning_tree(
 ) -> MutualReachability:
     """Find the minimum spanning tree of mutual reachability.
 
-    Mutual reachability of rows a and b is ``max(core_a, core_b, dist(a, b) / alpha)``.
+    Mutual reachability of rows a and b is ``max(core_a, core_b, dist(a, b) / alpha)``. Rows
+    that have NaN or infinity are infinitely far from all others, and hang on the first that
+    has not.
 
     Parameters
     ----------
     session : Session
     source : Source
-        Rows that are finite numbers; for ``"haversine"``, latitude and longitude in radians.
+        For ``"haversine"``, latitude and longitude in radians.
     min_samples : int
         A row's core distance is that to its `min_samples`-th nearest other row; at most
-        the number of other rows is used.
+        the number of other finite rows is used, and at least one.
     alpha : float, default=1.0
     metric : {"euclidean", "manhattan", "chebyshev", "cosine", "haversine"}
     mode : {"exact", "approximate"}
@@ -112,21 +118,44 @@ def spanning_tree(
     ConfigError
         Haversine was asked for rows that are not pairs.
     DataError
-        There are no rows, or the cosine of a row of zeros was asked for.
+        No row is finite, or the cosine of a row of zeros was asked for.
     """
     if metric == "haversine" and source.n_features != 2:
         raise ConfigError(
             f"metric='haversine' needs latitude and longitude, the rows have {source.n_features} "
             "features"
         )
-    k = min(min_samples, source.n_rows - 1)
+    k = max(1, min(min_samples, source.n_rows - 1))
     shards = session.shard(source, n_partitions or _enough_cells(session.backend, source, k))
-    if len(shards) == 1 or k == 0:
+    unusable = np.concatenate(shards.gather(unusable_rows))
+    n_finite = source.n_rows - len(unusable)
+    if n_finite == 0:
+        raise DataError("no row of X is finite; nothing can be clustered")
+    k = max(1, min(k, n_finite - 1))
+    if n_finite == 1:
+        core = np.zeros(source.n_rows)
+        found = MutualReachability(in_total_order(*_NO_EDGES), core, 1.0, k)
+    elif len(shards) == 1:
         with session.stage("spanning tree"):
             (found,) = shards.gather(_whole_tree, k, alpha, metric)
-        result: MutualReachability = found
-        return result
-    return _from_cells(shards, source.n_rows, k, alpha, metric, mode)
+    else:
+        found = _from_cells(shards, source.n_rows, n_finite, k, alpha, metric, mode)
+    return _with_unusable(found, np.sort(unusable)) if len(unusable) else found
+
+
+def _with_unusable(found: MutualReachability, unusable: I64) -> MutualReachability:
+    """Hang rows that are not finite, given by ascending ids, on the first one that is."""
+    tree, core = found.tree, found.core_distances
+    gaps = np.flatnonzero(unusable != np.arange(len(unusable)))
+    first = gaps[0] if len(gaps) else len(unusable)
+    core[unusable] = np.inf
+    hung = in_total_order(unusable, np.full(len(unusable), first), np.full(len(unusable), np.inf))
+    both = SpanningTree(
+        np.concatenate([tree.u, hung.u]),
+        np.concatenate([tree.v, hung.v]),
+        np.concatenate([tree.weights, hung.weights]),
+    )
+    return found._replace(tree=both)
 
 
 def _enough_cells(backend: Backend, source: Source, k: int) -> int:
@@ -142,19 +171,16 @@ def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> Mutual
     """Do all of it in one place."""
     metric = METRICS[name]
     X, ids = vectors(partition, name)
-    if len(X) == 1:
-        nothing = np.empty(0, np.int64)
-        return MutualReachability(SpanningTree(nothing, nothing, np.empty(0)), np.zeros(1), 1.0)
-    scale = metric.scale(max(float(X.max()), -float(X.min())))
+    scale = metric.scale(largest_value(X))
     X *= scale
     indexed = index_points(X, k, metric.kernel, map_tiles)
     core = np.empty(len(X))
     core[indexed.tree.order] = indexed.near.dist[:, k - 1]
     edges = least_edges(X, ids, stretched(core, metric, alpha), indexed, map_tiles)
     weights = metric.distance(edges.weights) / alpha / scale
-    by_id = np.empty(len(X))
+    by_id = np.empty(partition.n_rows)
     by_id[ids] = metric.distance(core) / scale
-    return MutualReachability(in_total_order(ids[edges.a], ids[edges.b], weights), by_id, 1.0)
+    return MutualReachability(in_total_order(ids[edges.a], ids[edges.b], weights), by_id, 1.0, k)
 
 
 def stretched(core: F64, metric: Metric, alpha: float) -> F64:
@@ -167,12 +193,12 @@ def stretched(core: F64, metric: Metric, alpha: float) -> F64:
 
 
 def _from_cells(
-    shards: Shards, n_rows: int, k: int, alpha: float, name: str, mode: str
+    shards: Shards, n_rows: int, n_finite: int, k: int, alpha: float, name: str, mode: str
 ) -> MutualReachability:
     """Do it by cells of space."""
     session, metric = shards.session, METRICS[name]
     with session.stage("partitioning"):
-        cells, boxes, scale = _regroup(shards, n_rows, name)
+        cells, boxes, scale = _regroup(shards, n_finite, name)
     sent = session.broadcast(boxes)
     with session.stage("core distances"):
         questions = cells.remote(core_questions, k, metric.kernel, sent)
@@ -209,15 +235,15 @@ def _from_cells(
     weights = metric.distance(joined.weights) / alpha / scale
     tree = in_total_order(joined.u, joined.v, weights)
     missed = len(rest.u) - certified
-    return MutualReachability(tree, by_id, 1.0 - missed / max(1, n_rows - 1))
+    return MutualReachability(tree, by_id, 1.0 - missed / (n_finite - 1), k)
 
 
-def _regroup(shards: Shards, n_rows: int, name: str) -> tuple[Shards, Boxes, float]:
+def _regroup(shards: Shards, n_finite: int, name: str) -> tuple[Shards, Boxes, float]:
     """Cut space by a sample of the rows, and bring each cell's rows together.
 
     No cell is empty: each has rows of the sample.
     """
-    rate = SAMPLE / n_rows
+    rate = SAMPLE / n_finite
     look: Look = shards.reduce(look_at, merge_looks, name, rate)
     scale = METRICS[name].scale(look.largest)
     cuts = cut(look.sample.X * scale, len(shards))

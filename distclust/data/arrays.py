@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from distclust.data.blocks import DENSE_CELLS, PIECE_CELLS, Block, FloatArray, Partition
 from distclust.data.decode import BadValue, decode_columns, feature_dtype, is_numeric
+from distclust.data.values import Allowed
 from distclust.errors import ConfigError, DataError
 
 __all__ = ["ArraySource", "as_table_array"]
@@ -22,7 +23,6 @@ class ArraySource:
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32 or float64, C order
-        Finite values.
     weights : ndarray of shape (n_rows,), float64, optional
     feature_names : tuple of str, optional
     """
@@ -92,8 +92,8 @@ class ArraySource:
         """Say where a row is."""
         return f"row {row_id} of the input"
 
-    def allowing_missing(self) -> ArraySource:
-        """Return the source itself: whoever validated the array decided on NaN."""
+    def allowing(self, allowed: Allowed) -> ArraySource:
+        """Return the source itself: whoever validated the array decided on its values."""
         return self
 
     def _block(self, start: int, stop: int) -> Block:
@@ -101,15 +101,15 @@ class ArraySource:
         return Block(self.X[start:stop], start, weights)
 
 
-def as_table_array(X: Any, *, missing: bool = False) -> tuple[Any, tuple[str, ...] | None]:
+def as_table_array(X: Any, allowed: Allowed = Allowed.FINITE) -> tuple[Any, tuple[str, ...] | None]:
     """Turn an Arrow table or a pandas or polars frame into an array.
 
     Parameters
     ----------
     X : pyarrow.Table, pyarrow.RecordBatch, pandas or polars DataFrame, or anything
         What is not a table is returned as it is.
-    missing : bool
-        Whether NaN and null are let through, as NaN.
+    allowed : Allowed
+        Where NaN is, null becomes it.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def as_table_array(X: Any, *, missing: bool = False) -> tuple[Any, tuple[str, ..
     Raises
     ------
     DataError
-        A column is not numeric, or a value is missing or not finite. Names column and row.
+        A column is not numeric, or a value is not allowed. Names column and row.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def as_table_array(X: Any, *, missing: bool = False) -> tuple[Any, tuple[str, ..
     for j, name in enumerate(names):
         column = table.column(j).combine_chunks()
         try:
-            decode_columns({str(name): column}, out[:, j : j + 1], missing=missing)
+            decode_columns({str(name): column}, out[:, j : j + 1], allowed=allowed)
         except BadValue as bad:
             raise DataError(f"column {bad.column!r}, row {bad.row}: {bad.problem}") from None
     return out, names if all(isinstance(name, str) for name in names) else None

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.data.storage import Storage, current_storage
+from distclust.data.values import Allowed
 
 __all__ = ["Block", "Partition", "Piece", "Share", "Source", "empty_blocks"]
 
@@ -228,5 +229,5 @@ class Source(Protocol):
     def place_of(self, row_id: int, *args: Any) -> str:
         """Say where one of its rows is, for messages."""
 
-    def allowing_missing(self) -> Source:
-        """Return the same rows, with missing values as NaN rather than as an error."""
+    def allowing(self, allowed: Allowed) -> Source:
+        """Return the same rows, with other values let through than finite ones."""

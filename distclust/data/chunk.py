@@ -20,10 +20,10 @@ from distclust.data.decode import (
     decode_columns,
     decode_vectors,
     decode_weights,
-    good_values,
     is_numeric,
     is_vector,
 )
+from distclust.data.values import Allowed
 from distclust.errors import DataError
 
 __all__ = ["as_table", "check_array", "checked_weights", "column_array", "rows_of", "selected"]
@@ -39,7 +39,7 @@ def rows_of(
     columns: Sequence[str] | None,
     vector: str | None,
     *,
-    missing: bool,
+    allowed: Allowed,
 ) -> FloatArray:
     """Return the rows of a chunk as floats; an array that already is that is not copied.
 
@@ -52,8 +52,8 @@ def rows_of(
         Columns of a table to read; None reads all.
     vector : str or None
         The column whose lists are the rows, instead.
-    missing : bool
-        Whether null and NaN are read as NaN.
+    allowed : Allowed
+        Where NaN is, null is read as it.
 
     Raises
     ------
@@ -61,20 +61,20 @@ def rows_of(
         For what cannot be clustered.
     """
     if isinstance(chunk, np.ndarray):
-        check_array(chunk, missing=missing)
+        check_array(chunk, allowed)
         return np.ascontiguousarray(chunk, dtype=dtype)
     table, vector = selected(chunk, columns, vector)
     X = np.empty((table.num_rows, n_features), dtype=dtype)
     if vector is None:
         features = {name: column_array(table, name) for name in table.column_names}
-        decode_columns(features, X, missing=missing)
+        decode_columns(features, X, allowed=allowed)
     else:
-        decode_vectors(vector, column_array(table, vector), X, missing=missing)
+        decode_vectors(vector, column_array(table, vector), X, allowed=allowed)
     return X
 
 
-def check_array(X: npt.NDArray[Any], *, missing: bool) -> None:
-    """Refuse values that are not finite, or that float64 cannot hold.
+def check_array(X: npt.NDArray[Any], allowed: Allowed = Allowed.FINITE) -> None:
+    """Refuse values that are not allowed, or that float64 cannot hold.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def check_array(X: npt.NDArray[Any], *, missing: bool) -> None:
             with np.errstate(over="ignore", invalid="ignore"):
                 if np.isfinite(rows.sum()):  # far sooner seen than that each value is finite
                     continue
-            bad, problem = ~good_values(rows, missing=missing), REMEDY
+            bad, problem = ~allowed.good(rows), REMEDY
         else:
             bad = (rows > EXACT_INTEGERS) | (rows < -EXACT_INTEGERS)
             problem = "float64 cannot hold it exactly"

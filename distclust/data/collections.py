@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from distclust.data.blocks import DENSE_CELLS, Block, Partition
 from distclust.data.chunk import as_table, checked_weights, column_array, rows_of, selected
 from distclust.data.decode import BadValue, feature_dtype
+from distclust.data.values import Allowed
 from distclust.errors import DataError
 
 __all__ = [
@@ -142,7 +143,7 @@ class Recipe:
     dtype: np.dtype[Any]
     columns: tuple[str, ...] | None
     vector: str | None
-    missing: bool
+    allowed: Allowed
 
 
 class CollectionSource:
@@ -151,13 +152,13 @@ class CollectionSource:
     Parameters
     ----------
     chunks : Chunks
-    missing : bool
-        Whether null and NaN features are read as NaN rather than refused.
+    allowed : Allowed
+        Which features are not refused; null counts as NaN.
     """
 
-    def __init__(self, chunks: Chunks, *, missing: bool = False) -> None:
+    def __init__(self, chunks: Chunks, allowed: Allowed = Allowed.FINITE) -> None:
         self.chunks = chunks
-        self.missing = missing
+        self.allowed = allowed
         self.n_rows = sum(chunks.lengths)
         self.n_features = chunks.n_features
         self.dtype = chunks.dtype
@@ -179,7 +180,7 @@ class CollectionSource:
                     chunks.dtype,
                     chunks.columns,
                     chunks.vector,
-                    self.missing,
+                    self.allowed,
                 ),
                 *(chunks.refs[i] for i in group),
                 *(weights[i] for i in group if weights),
@@ -237,9 +238,9 @@ class CollectionSource:
         row = row_id - recipe.row_starts[index]
         return f"chunk {recipe.numbers[index]}, row {row} (row {row_id} of the input)"
 
-    def allowing_missing(self) -> CollectionSource:
-        """Return the same rows, with null and NaN as NaN."""
-        return CollectionSource(self.chunks, missing=True)
+    def allowing(self, allowed: Allowed) -> CollectionSource:
+        """Return the same rows, with other values let through."""
+        return CollectionSource(self.chunks, allowed)
 
 
 def _blocks(recipe: Recipe, values: Sequence[Any]) -> Iterator[Block]:
@@ -254,7 +255,7 @@ def _blocks(recipe: Recipe, values: Sequence[Any]) -> Iterator[Block]:
                 recipe.dtype,
                 recipe.columns,
                 recipe.vector,
-                missing=recipe.missing,
+                allowed=recipe.allowed,
             )
             yield Block(X, start, checked_weights(weight, len(X)))
         except BadValue as bad:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distclust.data.blocks import FloatArray
+from distclust.data.values import Allowed
 
 __all__ = [
     "BadValue",
@@ -22,7 +23,6 @@ __all__ = [
     "decode_vectors",
     "decode_weights",
     "feature_dtype",
-    "good_values",
     "is_numeric",
     "is_vector",
     "storage_type",
@@ -85,7 +85,9 @@ def feature_dtype(kinds: Sequence[Any]) -> str:
     return "float32" if all(value in small for value in values) else "float64"
 
 
-def decode_columns(columns: Mapping[str, Any], out: FloatArray, *, missing: bool = False) -> None:
+def decode_columns(
+    columns: Mapping[str, Any], out: FloatArray, *, allowed: Allowed = Allowed.FINITE
+) -> None:
     """Write one Arrow array per feature into the columns of `out`.
 
     Parameters
@@ -94,21 +96,26 @@ def decode_columns(columns: Mapping[str, Any], out: FloatArray, *, missing: bool
         In feature order; a number stands for a constant column.
     out : ndarray of shape (n_rows, n_features)
         OUT: filled.
-    missing : bool
-        Whether null and NaN become NaN.
+    allowed : Allowed
+        Where NaN is, null becomes it.
 
     Raises
     ------
     BadValue
-        For a null, NaN, infinity, overflow, or integer that float64 cannot hold.
+        For a null, NaN or infinity that is not allowed, overflow, or an integer that float64
+        cannot hold.
     """
     for j, (name, column) in enumerate(columns.items()):
         with np.errstate(over="ignore"):  # found below, with its row
             if isinstance(column, pa.Array):
-                out[:, j] = _values(name, column, out.dtype, missing=missing)
+                out[:, j] = _values(name, column, out.dtype, allowed)
             else:
                 out[:, j] = column
-    good = good_values(out, missing=missing)
+    good = allowed.good(out)
+    if allowed is Allowed.ANY and np.isinf(out).any():
+        for j, (name, column) in enumerate(columns.items()):
+            if isinstance(column, pa.Array):
+                good[:, j] = _kept(_values(name, column, out.dtype, allowed), out[:, j])
     if not good.all():
         row, j = divmod(int(np.argmin(good)), out.shape[1])
         name, column = list(columns.items())[j]
@@ -116,7 +123,9 @@ def decode_columns(columns: Mapping[str, Any], out: FloatArray, *, missing: bool
         raise BadValue(name, row, _not_finite(value, out.dtype))
 
 
-def decode_vectors(name: str, array: Any, out: FloatArray, *, missing: bool = False) -> None:
+def decode_vectors(
+    name: str, array: Any, out: FloatArray, *, allowed: Allowed = Allowed.FINITE
+) -> None:
     """Write a column of equally long vectors into the rows of `out`.
 
     Parameters
@@ -127,8 +136,8 @@ def decode_vectors(name: str, array: Any, out: FloatArray, *, missing: bool = Fa
         FixedSizeList, List or LargeList of floats or integers.
     out : ndarray of shape (n_rows, n_features)
         OUT: filled.
-    missing : bool
-        Whether null and NaN elements become NaN; a null vector remains an error.
+    allowed : Allowed
+        Where NaN is, null elements become it; a null vector remains an error.
 
     Raises
     ------
@@ -143,13 +152,15 @@ def decode_vectors(name: str, array: Any, out: FloatArray, *, missing: bool = Fa
     _check_lengths(name, array, n_features)
     flat = array.flatten()  # honours slices, which `.values` does not
     try:
-        values = _values(name, flat, out.dtype, missing=missing)
+        values = _values(name, flat, out.dtype, allowed)
     except BadValue as error:
         row, element = divmod(error.row, n_features)
         raise BadValue(name, row, f"element {element}: {error.problem}") from None
     with np.errstate(over="ignore"):
         out[...] = values.reshape(out.shape)
-    good = good_values(out, missing=missing)
+    good = allowed.good(out)
+    if allowed is Allowed.ANY:
+        good = _kept(values.reshape(out.shape), out)
     if not good.all():
         position = int(np.argmin(good))
         row, element = divmod(position, n_features)
@@ -178,17 +189,17 @@ def _first(mask: Any) -> int:
     return int(np.argmax(mask.to_numpy(zero_copy_only=False)))
 
 
-def good_values(X: npt.NDArray[Any], *, missing: bool) -> npt.NDArray[np.bool_]:
-    """Say which values can be used: finite ones and, where they may be missing, NaN."""
-    good: npt.NDArray[np.bool_] = ~np.isinf(X) if missing else np.isfinite(X)
-    return good
+def _kept(values: npt.NDArray[Any], out: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say which values did not overflow when they were written to `out`."""
+    kept: npt.NDArray[np.bool_] = ~np.isinf(out) | ~np.isfinite(values)
+    return kept
 
 
 def _values(
-    name: str, array: Any, dtype: np.dtype[Any], *, missing: bool = False
+    name: str, array: Any, dtype: np.dtype[Any], allowed: Allowed = Allowed.FINITE
 ) -> npt.NDArray[Any]:
     """Return the numbers of an array as NumPy keeps them, with nulls as NaN if allowed."""
-    if array.null_count and missing:
+    if array.null_count and allowed is not Allowed.FINITE:
         return _with_missing(name, array, dtype)
     if array.null_count:
         row = _first(array.is_null())

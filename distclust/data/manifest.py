@@ -311,7 +311,7 @@ def _digest(footers: Sequence[_Footer], selection: Selection) -> str:
             ("/".join(path[n_shared:]), footer.file.size, _row_group_shapes(footer.metadata))
             for path, footer in zip(paths, footers, strict=True)
         ],
-        "selection": {k: v for k, v in selection.__dict__.items() if k != "missing"},
+        "selection": {k: v for k, v in selection.__dict__.items() if k != "allowed"},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -13,6 +13,7 @@ from distclust.data.manifest import DataFile, Manifest
 from distclust.data.plan import ShardSpec, file_pieces, plan_shards
 from distclust.data.reader import BATCH_NBYTES, iter_blocks, read_blocks
 from distclust.data.storage import current_storage
+from distclust.data.values import Allowed
 
 __all__ = ["ParquetSource"]
 
@@ -85,9 +86,9 @@ class ParquetSource:
         """Say in which file and row group a row is."""
         return spec.place_of(row_id)
 
-    def allowing_missing(self) -> ParquetSource:
-        """Return the same rows, with null and NaN as NaN."""
-        selection = replace(self.manifest.selection, missing=True)
+    def allowing(self, allowed: Allowed) -> ParquetSource:
+        """Return the same rows, with other values let through."""
+        selection = replace(self.manifest.selection, allowed=allowed)
         return ParquetSource(replace(self.manifest, selection=selection))
 
     def iter_file(self, file: DataFile, *, batch_nbytes: int = BATCH_NBYTES) -> Iterator[Block]:

@@ -231,10 +231,10 @@ def _decode(
     try:
         if selection.vector is not None:
             vectors = _column(batch, selection.vector, values, is_vector)
-            decode_vectors(selection.vector, vectors, X, missing=selection.missing)
+            decode_vectors(selection.vector, vectors, X, allowed=selection.allowed)
         else:
             columns = {n: _column(batch, n, values, is_numeric) for n in selection.columns}
-            decode_columns(columns, X, missing=selection.missing)
+            decode_columns(columns, X, allowed=selection.allowed)
         if selection.weight is not None and weights is not None:
             column = _column(batch, selection.weight, values, is_numeric)
             is_constant = selection.weight in values

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from distclust.data.decode import feature_dtype, is_numeric, is_vector, storage_type
 from distclust.data.uri import scrub
+from distclust.data.values import Allowed
 from distclust.errors import ConfigError, DataError
 
 __all__ = ["DTYPES", "PartitionValues", "Selection", "check_file", "select"]
@@ -45,8 +46,8 @@ class Selection:
     n_features : int
     dtype : {"float32", "float64"}
         What the features are decoded to.
-    missing : bool
-        Whether null and NaN features are read as NaN rather than refused.
+    allowed : Allowed
+        Which features are not refused; null counts as NaN.
     """
 
     columns: tuple[str, ...]
@@ -56,7 +57,7 @@ class Selection:
     partition_types: tuple[tuple[str, str], ...]
     n_features: int
     dtype: str
-    missing: bool = False
+    allowed: Allowed = Allowed.FINITE
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

@@ -25,9 +25,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from distclust.data.blocks import Block, Partition, Source, empty_blocks
-from distclust.data.decode import good_values
 from distclust.data.steps import RowStep, apply_step, chain
 from distclust.data.storage import current_storage
+from distclust.data.values import Allowed
 from distclust.errors import DataError
 
 __all__ = ["RowStream", "Streamed", "TransformedRows"]
@@ -43,7 +43,7 @@ class Recipe:
     dtype: np.dtype[Any]
     feature_names: tuple[str, ...] | None
     weighted: bool
-    missing: bool
+    allowed: Allowed
 
     def applied(self, rows: Iterable[Block], args: Sequence[Any]) -> Iterator[Block]:
         """Yield what the step makes of raw blocks, as bounded blocks."""
@@ -59,10 +59,10 @@ class Recipe:
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(X.sum()):  # far sooner seen than that each value is finite
                 return
-        if good_values(X, missing=self.missing).all():
+        if self.allowed.good(X).all():
             return
         dense = made.dense().X
-        row, column = np.argwhere(~good_values(dense, missing=self.missing))[0]
+        row, column = np.argwhere(~self.allowed.good(dense))[0]
         name = self.feature_names[column] if self.feature_names else str(column)
         raise DataError(
             f"{place_of(made.row_start + int(row))}, feature {name!r}: the value is "
@@ -85,8 +85,8 @@ class TransformedRows:
     source : Source
         Possibly itself of this kind.
     step : RowStep
-    missing : bool
-        Whether NaN may come out; else it is an error that names the row.
+    allowed : Allowed
+        What may come out; anything else is an error that names the row.
     home : {"memory", "files", "dask", "ray"}
         Where the raw rows are: where ``backend="auto"`` runs.
     """
@@ -95,15 +95,20 @@ class TransformedRows:
     step: RowStep
 
     def __init__(
-        self, source: Source, step: RowStep, *, missing: bool = False, home: str = "memory"
+        self,
+        source: Source,
+        step: RowStep,
+        *,
+        allowed: Allowed = Allowed.FINITE,
+        home: str = "memory",
     ) -> None:
         self.home = home
         if isinstance(source, TransformedRows):
             self.home, step = source.home, chain(source.step, step)
             source = source.source
-        self.source = source.allowing_missing() if step.accepts_missing else source
+        self.source = source.allowing(Allowed.MISSING) if step.accepts_missing else source
         self.step = step
-        self.missing = missing
+        self.allowed = allowed
         self.n_rows = source.n_rows
         self.n_features = step.n_features_out(source.n_features)
         self.dtype: np.dtype[Any] = step.dtype_out(source.dtype)
@@ -119,7 +124,7 @@ class TransformedRows:
             self.dtype,
             self.feature_names,
             self.weighted,
-            self.missing,
+            self.allowed,
         )
         return [(recipe, *args) for args in self.source.plan(n_partitions)]
 
@@ -189,9 +194,9 @@ class TransformedRows:
                 rows[block.row_start : block.row_start + block.n_rows] = block.dense().X
         return rows
 
-    def allowing_missing(self) -> TransformedRows:
-        """Return the same rows, with NaN let through."""
-        return TransformedRows(self.source, self.step, missing=True, home=self.home)
+    def allowing(self, allowed: Allowed) -> TransformedRows:
+        """Return the same rows, with other values let through."""
+        return TransformedRows(self.source, self.step, allowed=allowed, home=self.home)
 
 
 def _within(blocks: Sequence[Block], pieces: Iterable[Block]) -> Iterator[tuple[Block, Block]]:

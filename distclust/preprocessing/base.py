@@ -42,6 +42,7 @@ from distclust.data.chunk import rows_of
 from distclust.data.decode import BadValue
 from distclust.data.steps import RowStep, transformed
 from distclust.data.transformed import RowStream, Streamed, TransformedRows
+from distclust.data.values import Allowed
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards, partitions_for
 from distclust.engine.threads import map_tiles, n_threads
@@ -171,7 +172,8 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         with opened(
             self, X, None, "local" if at_home else self.backend, reset=False, finite=self._finite
         ) as (backend, rows):
-            source = TransformedRows(rows.source, step, missing=in_memory, home=home)
+            allowed = Allowed.MISSING if in_memory else Allowed.FINITE
+            source = TransformedRows(rows.source, step, allowed=allowed, home=home)
             return self._gathered(backend, source) if in_memory else source
 
     def transform_source(self, source: Source) -> TransformedRows:
@@ -203,7 +205,8 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         )
         backend, owned = resolve(self.backend)
         try:
-            return self._gathered(backend, TransformedRows(ArraySource(X), step, missing=True))
+            rows = TransformedRows(ArraySource(X), step, allowed=Allowed.MISSING)
+            return self._gathered(backend, rows)
         finally:
             if owned:
                 backend.close()
@@ -343,7 +346,8 @@ def _map_chunks(X: Any, step: RowStep) -> Any:
 
 def _transform_chunk(chunk: Any, *, step: RowStep, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     try:
-        X = rows_of(chunk, chunk.shape[1], dtype, None, None, missing=step.accepts_missing)
+        allowed = Allowed.MISSING if step.accepts_missing else Allowed.FINITE
+        X = rows_of(chunk, chunk.shape[1], dtype, None, None, allowed=allowed)
     except BadValue as bad:
         raise DataError(f"row {bad.row} of a chunk, column {bad.column}: {bad.problem}") from None
     made: npt.NDArray[Any] = transformed(step, Block(X, 0)).X

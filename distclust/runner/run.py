@@ -16,12 +16,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 
 from distclust.backends import connect
 from distclust.cluster.pipeline import StepScorer, original_centers, save
 from distclust.data import Manifest, OutputDir, ParquetSource, read_manifest
 from distclust.data.blocks import Source
 from distclust.data.transformed import TransformedRows
+from distclust.data.values import Allowed
 from distclust.engine.events import Listener
 from distclust.engine.shards import Session
 from distclust.errors import ClusterError, ConfigError, DataError, DistclustError, OutputExists
@@ -187,6 +189,8 @@ def _compute(
             if isinstance(source, TransformedRows):
                 scorer = StepScorer(source.step, scorer)
                 raw = cast(ParquetSource, source.source)  # which reads missing values if those do
+            elif get_tags(model).input_tags.allow_nan:
+                raw = raw.allowing(Allowed.ANY)
             files = label_files(session, raw.manifest, scorer, tuple(columns), output.attempts_dir)
     return Fitted(steps=tuple(steps), model=model), files
 

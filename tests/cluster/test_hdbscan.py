@@ -80,6 +80,48 @@ def test_every_form_of_the_same_rows(X, fitted, tmp_path):
     assert model.feature_names_in_.tolist() == ["x", "y"]
 
 
+@pytest.mark.parametrize("n_partitions", [1, 4])
+def test_rows_that_are_not_finite_in_every_form(X, tmp_path, n_partitions):
+    """Where they are noise; in files one row group has no other rows."""
+    some = X[:1500].astype(np.float32)
+    some[300:600, 0], some[[7, 700, 1499], 1] = np.nan, (np.inf, -np.inf, np.nan)
+    finite = np.isfinite(some).all(axis=1)
+    params = {"min_cluster_size": 20, "min_samples": 8, "prediction_data": True}
+    expected = HDBSCAN(**params).fit(some)
+    alone = HDBSCAN(**params).fit(some[finite])
+    np.testing.assert_array_equal(expected.labels_[finite], alone.labels_)
+    np.testing.assert_array_equal(expected.core_distances_[finite], alone.core_distances_)
+    assert np.unique(expected.labels_[~finite]).tolist() == [-1]
+    table = pa.table({"x": pa.array(some[:, 0], from_pandas=True), "y": some[:, 1]})
+    assert table["x"].null_count == 300
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=300)
+    for form in (table, csr_matrix(some), some.astype(np.float64), str(tmp_path / "rows.parquet")):
+        model = HDBSCAN(**params, n_partitions=n_partitions).fit(form)
+        for name in ("labels_", "probabilities_", "outlier_scores_", "core_distances_"):
+            np.testing.assert_array_equal(getattr(model, name), getattr(expected, name))
+        np.testing.assert_array_equal(model.predict(form), expected.predict(some))
+    model.save(tmp_path / "model")
+    loaded = distclust.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.labels_, expected.labels_)
+    np.testing.assert_array_equal(loaded.predict(form), expected.predict(some))
+
+
+def test_one_finite_row_among_others(tmp_path):
+    X = np.full((9, 2), np.nan)
+    X[4] = 1.0
+    for n_partitions in (1, 3):
+        model = HDBSCAN(n_partitions=n_partitions).fit(X)
+        assert model.labels_.tolist() == [-1] * 9
+        assert model.core_distances_.tolist() == [np.inf] * 4 + [0.0] + [np.inf] * 4
+
+
+def test_a_number_too_large_for_its_type_is_no_infinity(tmp_path):
+    pq.write_table(pa.table({"x": [1.0, np.inf, 1e300]}), tmp_path / "rows.parquet")
+    rows = distclust.open_manifest(str(tmp_path / "rows.parquet"), dtype="float32")
+    with pytest.raises(DataError, match=r"row 2: the value 1e\+300 is too large for float32"):
+        HDBSCAN(min_cluster_size=2).fit(rows)
+
+
 def test_files_are_predicted_only_if_their_rows_were_kept(X, tmp_path):
     pq.write_table(pa.table(pd.DataFrame(X, columns=["x", "y"])), tmp_path / "rows.parquet")
     model = HDBSCAN(min_cluster_size=20).fit(str(tmp_path / "rows.parquet"))

@@ -20,7 +20,10 @@ PARAMS = {"min_cluster_size": 20, "min_samples": 8}
 
 @pytest.fixture(scope="module")
 def X() -> np.ndarray:
-    return data_sets()["varying, 2 features"]
+    rows = data_sets()["varying, 2 features"].copy()
+    rows[[3, 299, 1500], [0, 1, 0]] = np.nan, np.inf, -np.inf  # these are noise
+    rows[700:1000, 1] = np.nan
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from distclust.data.blocks import DENSE_CELLS, Block, Partition
 from distclust.data.collections import Chunks, CollectionSource, describe
 from distclust.data.steps import BadRow, Chain, RowStep, chain
 from distclust.data.transformed import RowStream, Streamed, TransformedRows
+from distclust.data.values import Allowed
 from distclust.engine.shards import Session
 from distclust.errors import DataError
 
@@ -165,7 +166,7 @@ def test_missing_values_come_through_only_where_asked(tmp_path: Path) -> None:
     source = ParquetSource(open_manifest(tmp_path))
     with pytest.raises(DataError, match="column 'f', row 1: the value is null"):
         source.load(*source.plan(1)[0])
-    lenient = source.allowing_missing()
+    lenient = source.allowing(Allowed.MISSING)
     rows = lenient.load(*lenient.plan(1)[0]).blocks[0].X
     nan = np.nan
     np.testing.assert_array_equal(rows, [[1, 2**53 - 1, 1, 1], [nan] * 4, [nan, 3, 0, 2]])
@@ -173,23 +174,23 @@ def test_missing_values_come_through_only_where_asked(tmp_path: Path) -> None:
     made = TransformedRows(source, Plus(1.0))
     with pytest.raises(DataError, match="row group 0, row 1 of it, feature 'f': the value is nan"):
         made.load(*made.plan(1)[0])
-    made = made.allowing_missing()
+    made = made.allowing(Allowed.MISSING)
     np.testing.assert_array_equal(made.load(*made.plan(1)[0]).blocks[0].X, rows + 1)
 
 
 def test_vectors_may_miss_elements_but_not_be_missing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [[1.0, None], [3.0, 4.0]]}), tmp_path / "a.parquet")
-    source = ParquetSource(open_manifest(tmp_path)).allowing_missing()
+    source = ParquetSource(open_manifest(tmp_path)).allowing(Allowed.MISSING)
     rows = source.load(*source.plan(1)[0]).blocks[0].X
     np.testing.assert_array_equal(rows, [[1.0, np.nan], [3.0, 4.0]])
     pq.write_table(pa.table({"v": [[1.0, 2.0], None]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="row 1: the vector is null"):
-        source.load(*ParquetSource(open_manifest(tmp_path)).allowing_missing().plan(1)[0])
+        source.load(*ParquetSource(open_manifest(tmp_path)).allowing(Allowed.MISSING).plan(1)[0])
 
 
 def test_integers_that_floats_cannot_hold_are_found_behind_missing_ones(tmp_path: Path) -> None:
     pq.write_table(pa.table({"i": [None, 1, 2**53 + 1]}), tmp_path / "a.parquet")
-    source = ParquetSource(open_manifest(tmp_path)).allowing_missing()
+    source = ParquetSource(open_manifest(tmp_path)).allowing(Allowed.MISSING)
     with pytest.raises(DataError, match=r"row 2: integer 9007199254740993 is beyond 2\*\*53"):
         source.load(*source.plan(1)[0])
 

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import distclust
 from distclust import ConfigError, DataError, ModelError
 from distclust.data.transformed import TransformedRows
+from distclust.data.values import Allowed
 from distclust.preprocessing import Normalizer, RobustScaler, SimpleImputer, StandardScaler
 from tests.preprocessing.helpers import (
     NAMES,
@@ -190,7 +191,7 @@ def test_frames_tables_and_files_are_as_arrays(name: str, dtype: str, tmp_path: 
         made = again.transform(path)
         assert isinstance(made, TransformedRows)
         assert (made.n_features, made.feature_names) == (5, NAMES)
-        lenient = made.allowing_missing()
+        lenient = made.allowing(Allowed.MISSING)
         loaded = [lenient.load(*args) for args in lenient.plan(2)]
         found = {b.row_start: b.X for part in loaded for b in part.blocks}
         np.testing.assert_array_equal(np.concatenate([found[i] for i in sorted(found)]), expected)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import distclust
 from distclust import HDBSCAN
+from tests.runner.conftest import COLUMNS
 from tests.runner.helpers import Data, invoke
 
 
@@ -42,6 +44,37 @@ def test_labels_probabilities_and_scores_of_every_row(
     assert result["certified_fraction"] == 1.0
     model = distclust.load(tmp_path / "out/model")
     np.testing.assert_array_equal(model.labels_, expected.labels_)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["local", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("ray", "dask"))],
+)
+def test_rows_that_are_not_finite(
+    tmp_path: Path, data: Data, hdbscan_job: Path, backend: str
+) -> None:
+    rows = data.rows.copy()
+    rows[[0, 75, 149], [1, 0, 3]] = np.nan, np.inf, np.nan
+    start = 0
+    for file in data.files:
+        table = pq.read_table(file)
+        values = rows[start : start + len(table)]
+        start += len(table)
+        columns = {name: pa.array(values[:, i], from_pandas=True) for i, name in enumerate(COLUMNS)}
+        pq.write_table(pa.table({"id": table["id"], **columns}), file, row_group_size=20)
+    ended = invoke("run", hdbscan_job, "--set", f"backend.name={backend}")
+    assert ended.code == 0, ended.err
+    found = pq.read_table(sorted((tmp_path / "out/labels").glob("*.parquet")))
+    expected = HDBSCAN(min_cluster_size=8, min_samples=3).fit(rows)
+    np.testing.assert_array_equal(found["label"].to_numpy(), expected.labels_)
+    np.testing.assert_array_equal(found["probability"].to_numpy(), expected.probabilities_)
+    np.testing.assert_array_equal(found["outlier_score"].to_numpy(), expected.outlier_scores_)
+    scaled = yaml.safe_load(hdbscan_job.read_text()) | {"preprocess": [{"name": "standard_scaler"}]}
+    scaled["output"] |= {"overwrite": True}
+    hdbscan_job.write_text(yaml.safe_dump(scaled))
+    ended = invoke("run", hdbscan_job)  # a scaler lets NaN through, and refuses infinity
+    assert ended.code == 3
+    assert "'sepal_length', row 5" in ended.err
 
 
 def test_a_plan_and_a_wrong_parameter(hdbscan_job: Path) -> None:
