@@ -6,6 +6,7 @@ Each spreads its rows over the worker's threads, calls one kernel, and merges ex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from distclust.kernels.lloyd import (
 from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = [
+    "Bounds",
     "FarRows",
     "Labelling",
     "Run",
@@ -60,12 +62,24 @@ Centers = npt.NDArray[Any]
 Labels = npt.NDArray[np.int32]
 
 
-def calm_share(table: CenterTable) -> int:
-    """Return of how many rows no more than one may move before bounds pay; 0 is from the start."""
-    if table.lanes.width > 1:
-        return CALM_FEW
+class Bounds(Enum):
+    """What is kept of each row from one iteration to the next, beside its label."""
+
+    CHOSEN = auto()  # what pays for so many centers and features, once it does
+    NONE = auto()  # nothing: every row is looked at
+    ONE = auto()  # a lower bound on the distance to all centers but its own
+    EACH = auto()  # on the distance to each center, if they are few enough for a vector
+    GROUPS = auto()  # on the distance to each group of centers, if rows fill a vector
+
+
+def bounds_that_pay(table: CenterTable) -> tuple[Bounds, int]:
+    """Return which, and of how many rows no more than one may move before; 0 is at once."""
     k, d = table.exact.shape
-    return CALM_MANY if groups_of_row(k, d, table.seen.itemsize) else 0
+    if table.lanes.width > 1:
+        return Bounds.EACH, CALM_FEW
+    if groups_of_row(k, d, table.seen.itemsize):
+        return Bounds.GROUPS, CALM_MANY
+    return Bounds.ONE, 0
 
 
 class Run(NamedTuple):
@@ -73,6 +87,7 @@ class Run(NamedTuple):
 
     number: int
     centers: Centers
+    bounds: Bounds = Bounds.CHOSEN  # any gives the same bits; tests go through all
 
     @property
     def key(self) -> str:
@@ -95,29 +110,38 @@ class Progress(NamedTuple):
     drift: Drift
     memory: Memory
     stats: ClusterStats
+    bounds: Bounds
+    calm: int  # see `bounds_that_pay`
     groups: Groups | None = None
 
     @classmethod
-    def start(cls, partition: Partition, table: CenterTable, rounding: FixedPoint) -> Progress:
+    def start(
+        cls, partition: Partition, table: CenterTable, rounding: FixedPoint, bounds: Bounds
+    ) -> Progress:
         """Before the first iteration, or after the cache was lost."""
         n_clusters, n_features = table.exact.shape
         stats = ClusterStats.empty(n_clusters, n_features)
         memory = Memory.blank(partition.n_rows, partition.storage.full)
-        blank = cls(table, rounding, Drift.none(n_clusters), memory, stats)
-        return blank if calm_share(table) else blank.with_bounds(partition.storage)
+        kept, calm = bounds_that_pay(table) if bounds is Bounds.CHOSEN else (bounds, 0)
+        blank = cls(table, rounding, Drift.none(n_clusters), memory, stats, kept, calm)
+        return blank if calm else blank.with_bounds(partition.storage)
 
     def with_bounds(self, storage: Storage) -> Progress:
-        """Keep bounds from here on."""
-        k, d = self.table.exact.shape
-        width = groups_of_row(k, d, self.table.seen.itemsize)
-        groups = group_centers(self.table.seen) if width else None
-        memory = self.memory.with_bounds(width or self.table.lanes.width, storage.full)
-        return self._replace(memory=memory, drift=Drift.none(k, groups), groups=groups)
+        """Keep bounds from here on, if any."""
+        if self.bounds is Bounds.NONE:
+            return self
+        groups, width = None, self.table.lanes.width if self.bounds is Bounds.EACH else 1
+        if self.bounds is Bounds.GROUPS:
+            groups = group_centers(self.table.seen)
+            width = groups.width
+        memory = self.memory.with_bounds(width, storage.full)
+        drift = Drift.none(len(self.table.exact), groups)
+        return self._replace(memory=memory, drift=drift, groups=groups)
 
     def after(self, table: CenterTable, drift: Drift, change: Change, storage: Storage) -> Progress:
         """After a step; costly bounds begin once few rows move."""
         after = self._replace(table=table, drift=drift, stats=change.stats)
-        calm = change.n_moved * calm_share(table) <= len(self.memory.labels)
+        calm = change.n_moved * self.calm <= len(self.memory.labels)
         return after.with_bounds(storage) if calm and not self.memory.has_bounds else after
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
@@ -144,7 +168,7 @@ def lloyd_stats(
         table = center_table(run.centers, frame)
         known: Progress | None = partition.cache.pop(run.key, None)
         if known is None or not known.precedes(table, rounding):
-            known = Progress.start(partition, table, rounding)
+            known = Progress.start(partition, table, rounding, run.bounds)
         last[run.key] = known, table
     return [progress.stats for progress in _advance(partition, last)]
 

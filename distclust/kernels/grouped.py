@@ -46,6 +46,11 @@ class Groups(NamedTuple):
     def n_groups(self) -> int:
         return len(self.order) // GROUP
 
+    @property
+    def width(self) -> int:
+        """How many lower bounds are kept of each row."""
+        return -(-self.n_groups // BOUNDS) * BOUNDS
+
     def arranged(self, table: CenterTable) -> Arranged:
         """Put the centers into their places."""
         none = self.order < 0
