@@ -1,13 +1,14 @@
 """The embedded backend: partitions in this process, calls on a thread pool.
 
 Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never happens.
+`CallingThread` is for rows so few that waking a thread takes longer than a call.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from distclust.backends.connection import Connection
@@ -15,7 +16,7 @@ from distclust.data.storage import load_within
 from distclust.engine.protocol import Handle, Ref
 from distclust.errors import ConfigError, DistclustError, TaskFailed
 
-__all__ = ["LocalBackend"]
+__all__ = ["CallingThread", "LocalBackend"]
 
 
 class LocalBackend(Connection):
@@ -48,7 +49,10 @@ class LocalBackend(Connection):
                 raise ConfigError(f"{what}={value} must be at least 1")
         self.threads_per_worker = threads_per_worker
         self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
-        self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
+        self._pool = self._executor()
+
+    def _executor(self) -> Executor:
+        return ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
 
     def threads_for(self, partitions: int) -> int:
         """Kernel threads of a call: workers without a partition leave theirs to the others."""
@@ -82,6 +86,33 @@ class LocalBackend(Connection):
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class CallingThread(LocalBackend):
+    """The thread that asks: each call is done at once, and cannot be given up."""
+
+    def __init__(self) -> None:
+        super().__init__(workers=1)
+
+    def _executor(self) -> Executor:
+        return _AtOnce()
+
+    def wait(
+        self, futures: Collection[Future[Any]], timeout: float | None
+    ) -> tuple[set[Future[Any]], set[Future[Any]]]:
+        return set(futures), set()
+
+
+class _AtOnce(Executor):
+    """Runs what it is given before it returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def _apply(fn: Callable[..., Any], *args: Any) -> Any:

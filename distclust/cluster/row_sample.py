@@ -27,7 +27,7 @@ from distclust.engine.shards import Shards
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.errors import DataError
 from distclust.kernels.assign import sq_distances
-from distclust.kernels.keyed import keyed_uniform
+from distclust.kernels.keyed import keyed_below, keyed_uniform
 from distclust.kernels.scaling import Frame
 
 __all__ = [
@@ -79,18 +79,29 @@ class Sample:
         )
 
 
+class Early(NamedTuple):
+    """Rows of a block that arrive before some limit."""
+
+    positions: I64  # (m,)
+    arrival: F64  # (m,)
+
+
 class Design(Protocol):
     """How fast rows run."""
 
-    def speeds(self, X: Rows, weights: F64) -> F64:
-        """Return the speed of each row, (n,); zero for those that must not be drawn."""
+    def early(self, block: Block, seed: int, stage: int, limit: float) -> Early:
+        """Find the rows that arrive before `limit`; those of weight zero never do."""
 
 
 class Uniform(NamedTuple):
     """Every row that weighs something is as likely as any other."""
 
-    def speeds(self, X: Rows, weights: F64) -> F64:
-        return (weights > 0).astype(np.float64)
+    def early(self, block: Block, seed: int, stage: int, limit: float) -> Early:
+        found = Early(*keyed_below(seed, stage, block.row_start, block.n_rows, limit))
+        if block.weights is None:
+            return found
+        weighing = block.weights[found.positions] > 0
+        return Early(found.positions[weighing], found.arrival[weighing])
 
 
 class Coreset(NamedTuple):
@@ -100,7 +111,15 @@ class Coreset(NamedTuple):
     per_weight: float
     per_cost: float
 
+    def early(self, block: Block, seed: int, stage: int, limit: float) -> Early:
+        speeds = self.speeds(block.X, weights_of(block))
+        with np.errstate(divide="ignore", over="ignore"):
+            arrival = keyed_uniform(seed, stage, block.row_start, block.n_rows) / speeds
+        positions = np.flatnonzero(arrival < limit)
+        return Early(positions, arrival[positions])
+
     def speeds(self, X: Rows, weights: F64) -> F64:
+        """Return the speed of each row, (n,); zero where the weight is."""
         offset = self.frame.offset[np.newaxis]
         sq_dist = sq_distances(X, offset, self.frame.scale)[:, 0]
         return weights * (self.per_weight + self.per_cost * sq_dist)
@@ -198,12 +217,9 @@ def early_rows(partition: Partition, design: Design, seed: int, stage: int, limi
     """Copy the rows that arrive before `limit` out of the partition."""
 
     def of_block(block: Block) -> Drawn:
-        weights = weights_of(block)
-        speeds = design.speeds(block.X, weights)
-        with np.errstate(divide="ignore", over="ignore"):
-            arrival = keyed_uniform(seed, stage, block.row_start, block.n_rows) / speeds
-        early = np.flatnonzero(arrival < limit)
-        return Drawn(arrival[early], block.row_start + early, block.X[early], weights[early])
+        positions, arrival = design.early(block, seed, stage, limit)
+        weights = np.ones(len(positions)) if block.weights is None else block.weights[positions]
+        return Drawn(arrival, block.row_start + positions, block.X[positions], weights)
 
     shares = partition.shares(n_threads())
     parts = map_tiles(lambda share: [of_block(block) for block, _ in share], shares)

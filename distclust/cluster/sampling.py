@@ -91,7 +91,7 @@ def _sample(shards: Shards, data: DataStats, seed: int, wanted: int) -> ArraySou
 def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backend: Backend) -> Rows:
     """Cluster the sample in this process, as often as is cheap, and return the best centers."""
     n_runs = max(1, min(MOST_RUNS, data.n_rows // (LARGEST_SHARE * sample.n_rows)))
-    with local_backend(backend, sample.n_rows) as here:
+    with local_backend(backend, sample, k) as here:
         shards = Session(here).shard(sample, here.slots)
         about = describe(shards, data.dtype, weighted=True, metric=data.metric)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.backends.local import LocalBackend
+from distclust.backends.local import CallingThread, LocalBackend
 from distclust.cluster.drawing import (
     Drawn,
     distinct_rows,
@@ -32,6 +32,7 @@ from distclust.cluster.drawing import (
 )
 from distclust.cluster.lloyd import lloyd
 from distclust.cluster.statistics import DataStats, describe
+from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
@@ -47,7 +48,7 @@ ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
 FEW_ROWS = 8192  # so few rows are all candidates
 CANDIDATE_ITERATIONS = 10
-ROWS_PER_THREAD = 2048  # fewer are not worth a thread
+PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
 _POTENTIAL_BITS = 50  # a sum of rounded costs stays below 2**51
 
 Rows = npt.NDArray[Any]
@@ -131,7 +132,7 @@ def _best_of_candidates(
     candidates = distinct_rows(rows, weights)
     if candidates.n_rows <= k:
         return np.resize(candidates.X, (k, candidates.n_features))
-    with local_backend(shards.session.backend, candidates.n_rows) as here:
+    with local_backend(shards.session.backend, candidates, k) as here:
         shards = Session(here).shard(candidates, here.slots)
         centers = _greedy(shards, k, data, seed)
         if not iterate:
@@ -140,11 +141,15 @@ def _best_of_candidates(
         return lloyd(shards, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 
-def local_backend(backend: Backend, n_rows: int) -> LocalBackend:
-    """Return threads of this process: as `backend` has, if there are cores, and rows to share."""
+def local_backend(backend: Backend, rows: ArraySource, k: int) -> LocalBackend:
+    """Return what K-Means of a few rows runs on: threads of this process, or none but this.
+
+    As many threads as `backend` has, if there are cores, and products to share.
+    """
     cores = len(os.sched_getaffinity(0))
-    threads = min(backend.slots * backend.threads_per_worker, cores, n_rows // ROWS_PER_THREAD)
-    return LocalBackend(workers=max(1, threads))
+    worth = rows.n_rows * rows.n_features * k // PRODUCTS_PER_THREAD
+    threads = min(backend.slots * backend.threads_per_worker, cores, worth)
+    return LocalBackend(workers=threads) if threads > 1 else CallingThread()
 
 
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:

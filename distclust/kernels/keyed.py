@@ -10,7 +10,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["keyed_uniform"]
+__all__ = ["keyed_below", "keyed_uniform"]
+
+_BUFFERED = 1024  # numbers that stay in the first-level cache until they are looked at
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -52,3 +54,36 @@ def keyed_uniform(seed: int, stage: int, row_start: int, n_rows: int) -> npt.NDA
     out = np.empty(n_rows, dtype=np.float64)
     _fill(seed, stage, row_start, out)
     return out
+
+
+def keyed_below(
+    seed: int, stage: int, row_start: int, n_rows: int, limit: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return which of `keyed_uniform`'s numbers are below `limit`, and these.
+
+    Where few are, that writes next to nothing.
+
+    Examples
+    --------
+    >>> which, numbers = keyed_below(0, 1, 0, 1000, 0.01)
+    >>> bool((keyed_uniform(0, 1, 0, 1000)[which] == numbers).all() and (numbers < 0.01).all())
+    True
+    """
+    which = np.empty(n_rows, dtype=np.int64)
+    numbers = np.empty(n_rows, dtype=np.float64)
+    count = _fill_below(seed, stage, row_start, limit, which, numbers)
+    return which[:count].copy(), numbers[:count].copy()
+
+
+@numba.njit(nogil=True, cache=True)
+def _fill_below(seed, stage, row_start, limit, which, numbers):  # type: ignore[no-untyped-def]
+    n, count = which.shape[0], 0
+    buffer = np.empty(_BUFFERED, dtype=np.float64)
+    for start in range(0, n, _BUFFERED):
+        some = buffer[: min(_BUFFERED, n - start)]
+        _fill(seed, stage, row_start + start, some)
+        for i in range(some.shape[0]):
+            if some[i] < limit:
+                which[count], numbers[count] = start + i, some[i]
+                count += 1
+    return count

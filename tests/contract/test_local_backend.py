@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
 
+import numpy as np
 import pytest
 
 from distclust.backends import Backend, connect
-from distclust.backends.local import LocalBackend
-from distclust.errors import TaskFailed
+from distclust.backends.local import CallingThread, LocalBackend
+from distclust.data.arrays import ArraySource
+from distclust.data.blocks import Partition
+from distclust.engine.shards import Session
+from distclust.errors import DataError, TaskFailed
 from tests.contract.contract import BackendContract
 
 
@@ -30,3 +37,40 @@ class TestLocalBackend(BackendContract):
 def test_idle_workers_leave_their_threads_to_the_others() -> None:
     with LocalBackend(workers=5, threads_per_worker=2) as backend:
         assert [backend.threads_for(partitions) for partitions in (1, 2, 3, 9)] == [10, 4, 2, 2]
+
+
+def test_the_calling_thread_does_it_all() -> None:
+    """Nobody is woken; results and errors are those of any backend."""
+    rows = ArraySource(np.arange(12.0).reshape(6, 2))
+    with CallingThread() as backend:
+        shards = Session(backend).shard(rows, 3)
+        assert shards.reduce(_sum_here, float.__add__, threading.get_ident()) == 66
+        with pytest.raises(TaskFailed, match="ZeroDivisionError"):
+            shards.gather(_divide)
+        with pytest.raises(DataError, match="partitions failed"):
+            shards.gather(_refuse)
+        both = backend.combine(_add, [_done(1), _done(2)])
+        assert backend.fetch(both) == 3
+
+
+def _sum_here(partition: Partition, thread: int) -> float:
+    assert threading.get_ident() == thread
+    return float(partition.blocks[0].X.sum())
+
+
+def _divide(_: Partition) -> float:
+    return 1 / 0
+
+
+def _refuse(_: Partition) -> None:
+    raise DataError("no")
+
+
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+def _done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future

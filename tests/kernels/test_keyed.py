@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from distclust.kernels.keyed import keyed_uniform
+from distclust.kernels.keyed import keyed_below, keyed_uniform
 
 N = 100_000
 MASK = 2**64 - 1
@@ -99,3 +99,12 @@ def test_the_interval_is_open(bits: int) -> None:
     )
     row = next(row for row in rows if row < 2**62)
     assert 0 < keyed_uniform(0, 0, row, 1)[0] < 1
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 1023, 1024, 5000])
+@pytest.mark.parametrize("limit", [0.0, 0.01, 0.5, 2.0, np.inf])
+def test_numbers_below_a_limit(n_rows: int, limit: float) -> None:
+    numbers = keyed_uniform(3, 5, 10**9, n_rows)
+    which, found = keyed_below(3, 5, 10**9, n_rows, limit)
+    np.testing.assert_array_equal(which, np.flatnonzero(numbers < limit))
+    np.testing.assert_array_equal(found, numbers[which])
