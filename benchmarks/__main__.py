@@ -193,7 +193,12 @@ def _predict(command: argparse.ArgumentParser) -> None:
 
 
 def _sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", choices=sampling.DATA, default="groups")
+    command.add_argument(
+        "--data",
+        type=_names(sampling.DATA),
+        default=list(sampling.DATA),
+        help=f"comma-separated; all by default: {','.join(sampling.DATA)}",
+    )
     command.add_argument(
         "--size", type=Size.parse, default="1000000x8", help="rows x features; %(default)s"
     )
@@ -235,6 +240,7 @@ def _projection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repeats", type=int, default=5)
     command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     command.add_argument("--json", type=Path, help="file to append JSON lines to")
+    command.add_argument("--png", type=Path, help="file to draw a plot into")
     command.set_defaults(run=_run_projection)
 
 

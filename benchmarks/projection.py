@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from sklearn import random_projection as sklearn_projections
 
+from benchmarks import projection_report as report
 from benchmarks.environment import environment
 from benchmarks.memory import peak_memory
 from benchmarks.report import headline
@@ -77,7 +77,6 @@ CONTENDERS: dict[str, Callable[..., Any]] = {
     "sparse": SparseRandomProjection,
     "hadamard": HadamardRandomProjection,
 }
-BASE = "sklearn-gaussian"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +88,7 @@ class Options:
     repeats: int
     workers: int
     json: Path | None
+    png: Path | None
 
 
 @dataclass(kw_only=True)
@@ -112,11 +112,13 @@ def run(options: Options) -> int:
     with connect("local", workers=options.workers) as backend:
         for case in options.cases:
             for line in _case(case, options, backend):
-                lines.append(line)
+                lines.append(line | about)
                 if options.json is not None:
                     with options.json.open("a") as file:
-                        file.write(json.dumps({**line, **about}) + "\n")
-    console.print(_table(lines))
+                        file.write(json.dumps(lines[-1]) + "\n")
+    console.print(report.table(lines))
+    if options.png is not None:
+        report.draw(lines, options.png)
     return int(any(line["error"] for line in lines))
 
 
@@ -176,34 +178,3 @@ def _record(series: Series, case: Case, options: Options) -> dict[str, Any]:
         "extra_nbytes": max(series.extra_nbytes, default=None),
         "distortion_99": series.distortion,
     }
-
-
-def _table(lines: Sequence[dict[str, Any]]) -> Table:
-    """Show all results, with times as multiples of scikit-learn's Gaussian projection."""
-    table = Table(title="Random projections, medians of whole transforms")
-    for column in ("case", "contender"):
-        table.add_column(column)
-    for column in ("seconds", f"x {BASE}", "extra MiB", "distortion, 99%"):
-        table.add_column(column, justify="right")
-    for line in lines:
-        if line["error"]:
-            table.add_row(line["case"], line["contender"], line["error"])
-            continue
-        base = next(
-            (
-                other["median_seconds"]
-                for other in lines
-                if other["case"] == line["case"] and other["contender"] == BASE
-            ),
-            None,
-        )
-        extra = line["extra_nbytes"]
-        table.add_row(
-            line["case"],
-            line["contender"],
-            f"{line['median_seconds']:.3f}",
-            "" if base is None else f"{line['median_seconds'] / base:.2f}",
-            "" if extra is None else f"{extra / (1 << 20):.1f}",
-            f"{line['distortion_99']:.3f}",
-        )
-    return table

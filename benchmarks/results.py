@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import density_report, plot, report, sampling_report
+from benchmarks import density_report, plot, projection_report, report, sampling_report
 from benchmarks.modes import MODES
 
 __all__ = ["show"]
 
 
-def show(json: Sequence[Path], png: Path | None, pooled: Path | None) -> int:
+def show(json: Sequence[Path], png: Path | None, pooled: Path | None = None) -> int:
     """Print the lines of files as tables; write K-Means' pooled, and draw them, if asked."""
     console = Console(width=150)
     found = [line for path in json for line in _read(path)]
@@ -26,6 +26,11 @@ def show(json: Sequence[Path], png: Path | None, pooled: Path | None) -> int:
         sampling_report.show(sampled, console)
         if png is not None and len(sampled) == len(found):
             sampling_report.draw(sampled, png)
+    projected = [line for line in found if line["benchmark"] == "projection"]
+    if projected:
+        console.print(projection_report.table(projected))
+        if png is not None and len(projected) == len(found):
+            projection_report.draw(projected, png)
     lines = report.pooled(line for line in found if line["benchmark"] == "kmeans")
     lines.sort(key=_order)
     report.show(lines, console)

@@ -28,19 +28,19 @@ from distclust.backends.local import LocalBackend
 __all__ = ["DATA", "SAMPLINGS", "Options", "make", "run"]
 
 SAMPLINGS = ("uniform", "coreset", "stratified")
-DATA = ("groups", "heavy")
+DATA = ("groups", "overlap", "heavy")
 SEED = 20_240_608
 GROUPS = 50
-SIDE = 10.0  # of the cube that holds the groups' centers: they overlap
+SIDES = {"groups": 10.0, "overlap": 3.0, "heavy": 10.0}  # of the cube of the groups' centers
 TAIL = 2  # degrees of freedom of the heavy tails; their variance is infinite
-FULL, PEER = "full", "sklearn"
+FULL, SEEDED, PEER = "full", "full, k-means||", "sklearn"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The command line, parsed."""
 
-    data: str
+    data: Sequence[str]
     size: Size
     k: int
     sample_sizes: Sequence[int]
@@ -66,9 +66,9 @@ class Series:
         """Make the estimator."""
         if self.name == PEER:
             return SklearnKMeans(k, random_state=seed)
-        kmeans = KMeans(k, random_state=seed, backend=backend)
         if self.sample_size is None:
-            return kmeans
+            init = "k-means||" if self.name == SEEDED else "sampled"
+            return KMeans(k, init=init, random_state=seed, backend=backend)
         return SampleThenAssign(
             KMeans(k, random_state=seed),
             sample_size=self.sample_size,
@@ -79,14 +79,14 @@ class Series:
 
 
 def make(kind: str, size: Size) -> np.ndarray:
-    """Make overlapping groups of rows, float32: normal ones, or with heavy tails.
+    """Make groups of rows, float32: normal ones, or with heavy tails.
 
     Returns
     -------
     ndarray of shape (n_rows, n_features), float32, C order
     """
     rng = np.random.default_rng(SEED)
-    centers = rng.uniform(0, SIDE, (GROUPS, size.n_features)).astype(np.float32)
+    centers = rng.uniform(0, SIDES[kind], (GROUPS, size.n_features)).astype(np.float32)
     X = rng.standard_normal(size, dtype=np.float32)
     if kind == "heavy":
         X /= np.sqrt(rng.chisquare(TAIL, (size.n_rows, 1)) / TAIL).astype(np.float32)
@@ -100,7 +100,7 @@ def run(options: Options) -> int:
     about = environment()
     console.print(headline(about, options.workers))
     lines = []
-    for line in _measure(options):
+    for line in (line for kind in options.data for line in _measure(kind, options)):
         lines.append(line | about)
         console.print(report.sentence(line), highlight=False)
         if options.json is not None:
@@ -112,11 +112,11 @@ def run(options: Options) -> int:
     return 0
 
 
-def _measure(options: Options) -> Iterator[dict[str, Any]]:
+def _measure(kind: str, options: Options) -> Iterator[dict[str, Any]]:
     """Yield one record a kind of fit; the full one comes first, others are compared with it."""
-    X = make(options.data, options.size)
+    X = make(kind, options.size)
     full = Series(name=FULL)
-    everyone = [full, *([Series(name=PEER)] if options.sklearn else [])]
+    everyone = [full, Series(name=SEEDED), *([Series(name=PEER)] if options.sklearn else [])]
     everyone += [
         Series(name=name, sample_size=size)
         for name in options.samplings
@@ -132,18 +132,18 @@ def _measure(options: Options) -> Iterator[dict[str, Any]]:
                 series.seconds.append(seconds)
                 series.inertia.append(inertia(X, model.cluster_centers_))
                 series.labels.append(model.labels_)
-            yield _record(series, full, options)
+            yield _record(series, full, kind, options)
             if series is not full:
                 series.labels.clear()
 
 
-def _record(series: Series, full: Series, options: Options) -> dict[str, Any]:
+def _record(series: Series, full: Series, kind: str, options: Options) -> dict[str, Any]:
     """Make the JSON record of a series: its inertia and labels beside the full fit's."""
     pairs = zip(series.labels, full.labels, strict=True)
     return {
         "benchmark": "sampling",
-        "case": f"{options.data}, {options.size}, k={options.k}",
-        "data": options.data,
+        "case": f"{kind}, {options.size}, k={options.k}",
+        "data": kind,
         "n_rows": options.size.n_rows,
         "n_features": options.size.n_features,
         "n_clusters": options.k,

@@ -11,8 +11,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from sklearn.base import BaseEstimator
 
 import distclust
+import distclust.preprocessing
+import distclust.random_projection
 from distclust import errors
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +82,40 @@ def test_every_error_is_one_of_ours_and_tells_an_exit_code() -> None:
         error = getattr(errors, name)
         assert issubclass(error, errors.DistclustError)
         assert error.exit_code in {1, 2, 3, 4}
+
+
+def checked_by_scikit_learn() -> set[str]:
+    """Names in what `parametrize_with_checks` is given, and in the lists that are named there."""
+    found: set[str] = set()
+    for path in python_files("tests"):
+        tree = ast.parse(path.read_text())
+        lists = {
+            name: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for name in names_in(*node.targets)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and names_in(node.func) == {"parametrize_with_checks"}:
+                here = names_in(*node.args)
+                found |= here | names_in(*(lists[name] for name in here & lists.keys()))
+    return found
+
+
+def names_in(*trees: ast.AST) -> set[str]:
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def test_every_public_estimator_is_checked_by_scikit_learn() -> None:
+    modules = distclust, distclust.preprocessing, distclust.random_projection
+    estimators = {
+        name
+        for module in modules
+        for name in module.__all__
+        if isinstance(kind := getattr(module, name), type) and issubclass(kind, BaseEstimator)
+    }
+    assert {"KMeans", "HDBSCAN", "SampleThenAssign", "PCA", "SimpleImputer"} <= estimators
+    assert estimators - checked_by_scikit_learn() == set()
 
 
 def test_import_is_light() -> None:

@@ -2,9 +2,9 @@
 
 A double is an integer times 2**-1074, its square one times 2**-2148. Both are added, in
 32-bit digits, to cells of 64 bits: the accumulator of `distclust.kernels.exact_sum`, one a
-column, and one of twice the range for squares. Partial sums merge by addition; mean and
-variance are quotients of integers, rounded once, so nothing cancels however far from zero
-the values are.
+column, and one of twice the range for squares. Partial sums merge by addition; means, and
+variances likewise, are quotients of integers, rounded once, so nothing cancels however far
+from zero the values are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ColumnSums", "column_sums", "merge_column_sums"]
+__all__ = ["ColumnSums", "carry", "column_sums", "integers", "merge_column_sums", "ratio"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -36,25 +36,13 @@ class ColumnSums(NamedTuple):
         """Return the mean of each column, correctly rounded; NaN where all is missing."""
         return np.array(
             [
-                _ratio(total, n << _SMALLEST)
-                for n, total in zip(self.counts.tolist(), _integers(self.plain), strict=True)
-            ]
-        )
-
-    def variances(self) -> F64:
-        """Return the population variance of each column, correctly rounded."""
-        rows = zip(
-            self.counts.tolist(), _integers(self.plain), _integers(self.squares), strict=True
-        )
-        return np.array(
-            [
-                _ratio(n * square - total * total, (n * n) << (2 * _SMALLEST))
-                for n, total, square in rows
+                ratio(total, n << _SMALLEST)
+                for n, total in zip(self.counts.tolist(), integers(self.plain), strict=True)
             ]
         )
 
 
-def _ratio(above: int, below: int) -> float:
+def ratio(above: int, below: int) -> float:
     """Return a quotient of integers, correctly rounded; infinity when out of range."""
     if below == 0:
         return float("nan")
@@ -64,7 +52,8 @@ def _ratio(above: int, below: int) -> float:
         return float("inf") if above > 0 else float("-inf")
 
 
-def _integers(digits: I64) -> list[int]:
+def integers(digits: I64) -> list[int]:
+    """Return the number that each row of 32-bit digits, (d, n), is; the lowest come first."""
     totals = []
     for row in digits.tolist():
         total = 0
@@ -91,8 +80,8 @@ def column_sums(
     Examples
     --------
     >>> found = column_sums(np.array([[1e8 + 1], [1e8 + 2], [np.nan], [1e8 + 3]]))
-    >>> found.counts, found.means(), found.variances()
-    (array([3]), array([1.00000002e+08]), array([0.66666667]))
+    >>> found.counts, found.means()
+    (array([3]), array([1.00000002e+08]))
     """
     d = X.shape[1]
     counts = np.zeros(d, dtype=np.int64)
@@ -100,8 +89,8 @@ def column_sums(
     squared = np.zeros((d, _SQUARE_DIGITS), dtype=np.int64)
     wide = np.empty(d)
     _add_rows(X, missing, squares, wide, wide.view(np.int64), counts, plain, squared)
-    _carry(plain)
-    _carry(squared)
+    carry(plain)
+    carry(squared)
     return ColumnSums(counts, plain, squared)
 
 
@@ -170,7 +159,7 @@ def _add_square(digits, mantissa, exponent):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _carry(digits):  # type: ignore[no-untyped-def]
+def carry(digits):  # type: ignore[no-untyped-def]
     """Bring all digits (INOUT, (d, n)) but the last into [0, 2**32): sums of them fit again."""
     for j in range(digits.shape[0]):
         row = digits[j]

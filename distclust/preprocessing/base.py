@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -281,9 +282,15 @@ class RowTransformer(TransformerMixin, BaseEstimator, ABC):
         return "allow-nan" if self._allows_missing else True
 
     def _fit_rows(self, session: Session, source: Source) -> None:
+        with self._passes(session, source) as shards:
+            self._fit(session, shards, source)
+
+    @contextmanager
+    def _passes(self, session: Session, source: Source) -> Iterator[Shards]:
+        """Open the rows for passes that hold none."""
         n = self.n_partitions or _n_partitions(source, session.backend.slots)
         with session.stage(f"fitting {type(self).__name__}"):
-            self._fit(session, session.shard(Streamed(source), n), source)
+            yield session.shard(Streamed(source), n)
 
     def _gathered(self, backend: Backend, source: TransformedRows) -> Any:
         """Bring transformed rows into this process, in order."""

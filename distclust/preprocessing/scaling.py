@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
-from sklearn.base import OneToOneFeatureMixin
+from sklearn.base import OneToOneFeatureMixin, _fit_context
 from sklearn.preprocessing import RobustScaler as SklearnRobustScaler
 from sklearn.preprocessing import StandardScaler as SklearnStandardScaler
 from sklearn.utils import Tags
@@ -20,9 +20,11 @@ from distclust.data.steps import RowStep
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
 from distclust.errors import ConfigError, DataError
+from distclust.inputs import opened
 from distclust.kernels.affine import scale_rows, unscale_rows
 from distclust.preprocessing.base import RowTransformer
-from distclust.preprocessing.statistics import quantiles, sums
+from distclust.preprocessing.moments import Moments
+from distclust.preprocessing.statistics import quantiles
 
 __all__ = ["RobustScaler", "StandardScaler"]
 
@@ -100,7 +102,8 @@ class StandardScaler(Scaler):
 
     Sums and sums of squares are exact integers, and mean and variance are rounded once: the
     same bits on any backend and any number of workers, and all digits also far from zero.
-    One pass over the rows, none of which is held. Methods accept what
+    One pass over the rows, none of which is held; they may also come in several calls of
+    `partial_fit`, with the bits of one `fit` of all. Methods accept what
     `distclust.preprocessing.base` lists; NaN is left out in `fit` and stays in `transform`.
 
     Parameters
@@ -116,6 +119,7 @@ class StandardScaler(Scaler):
     mean_, var_, scale_ : ndarray of shape (n_features_in_,), float64, or None
         None as in scikit-learn, where neither is asked for.
     n_samples_seen_ : int, or ndarray of shape (n_features_in_,) where values are missing
+        With weights, their sums: float.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
 
@@ -123,7 +127,10 @@ class StandardScaler(Scaler):
     -----
     A feature is constant, and is not scaled, if its variance is exactly zero; scikit-learn
     allows for its rounding errors, and so takes features for constant whose variation is
-    tiny against their mean. Sample weights are not taken.
+    tiny against their mean.
+
+    Sample weights are exact as well: a row of weight 3 is three rows. A saved model keeps
+    mean and variance, not the sums: a `partial_fit` after loading goes on from these.
 
     Examples
     --------
@@ -143,6 +150,8 @@ class StandardScaler(Scaler):
 
     mean_: F64 | None
     var_: F64 | None
+    n_samples_seen_: Any
+    _moments: Moments
 
     def __init__(
         self,
@@ -157,20 +166,80 @@ class StandardScaler(Scaler):
         self.backend = backend
         self.n_partitions = n_partitions
 
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn mean and variance from the rows of X, without ever holding those of files.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), frame, path, or collection
+        y : Ignored
+        sample_weight : array of shape (n_samples,), or a column's name for files
+
+        Returns
+        -------
+        self : StandardScaler
+
+        Raises
+        ------
+        ValueError
+            Wrong parameters or data; `distclust.DataError` says where the data is wrong.
+        """
+        self._forget()
+        fitted: Self = self.partial_fit(X, y, sample_weight)
+        return fitted
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from more rows; parameters are those of `fit`."""
+        reset = not hasattr(self, "n_samples_seen_")
+        with opened(self, X, sample_weight, self.backend, reset=reset, finite=self._finite) as (
+            at,
+            rows,
+        ):
+            weighted = sample_weight is not None
+            with self._passes(Session(at), rows.source) as shards:
+                found = Moments.of_rows(shards, squares=self.with_std, weighted=weighted)
+        self._learn(found if reset else self._known_moments().plus(found))
+        return self
+
     def _fit(self, session: Session, shards: Shards, source: Source) -> None:
-        found = sums(shards, squares=self.with_std)
-        self.mean_ = found.means() if self.with_mean or self.with_std else None
-        self.var_ = self.scale_ = None
-        if self.with_std:
-            self.var_ = found.variances()
-            if np.isinf(self.var_).any():
-                raise DataError(
-                    f"the variance of feature {int(np.argmax(np.isinf(self.var_)))} exceeds "
-                    "float64; divide its values by a large number first"
-                )
-            self.scale_ = np.where(self.var_ == 0, 1.0, np.sqrt(self.var_))
-        equal = bool((found.counts == found.counts[0]).all())
-        self.n_samples_seen_ = int(found.counts[0]) if equal else found.counts
+        self._learn(Moments.of_rows(shards, squares=self.with_std, weighted=False))
+
+    def _learn(self, moments: Moments) -> None:
+        totals = moments.totals()
+        if not moments.counted and not totals.any():
+            raise DataError("every sample weight is 0; at least one row must weigh something")
+        variances = moments.variances() if self.with_std else None
+        if variances is not None and np.isinf(variances).any():
+            raise DataError(
+                f"the variance of feature {int(np.argmax(np.isinf(variances)))} exceeds "
+                "float64; divide its values by a large number first"
+            )
+        self.mean_ = moments.means() if self.with_mean or self.with_std else None
+        self.var_ = variances
+        self.scale_ = None
+        if variances is not None:
+            self.scale_ = np.where(variances == 0, 1.0, np.sqrt(variances))
+        equal = bool((totals == totals[0]).all())
+        self.n_samples_seen_ = totals[0].item() if equal else totals
+        self._moments = moments
+
+    def _known_moments(self) -> Moments:
+        """Return the sums so far; of a model that was loaded, some that have its variances."""
+        if not hasattr(self, "_moments"):
+            n_seen, nothing = self.n_samples_seen_, np.zeros(self.n_features_in_)
+            self._moments = Moments.of_fitted(
+                n_seen,
+                nothing if self.mean_ is None else self.mean_,
+                nothing if self.var_ is None else self.var_,
+                counted=np.asarray(n_seen).dtype.kind == "i",
+            )
+        return self._moments
+
+    def _forget(self) -> None:
+        for name in (*self._fitted_names, "_moments"):
+            if hasattr(self, name):
+                delattr(self, name)
 
     @property
     def _shift(self) -> F64 | None:

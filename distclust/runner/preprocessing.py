@@ -155,7 +155,13 @@ class SimpleImputerSpec(Strict):
     missing_values: float | None = None
     strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean"
     fill_value: float | None = None
+    add_indicator: bool = False
     keep_empty_features: bool = False
+
+    def shape(self, before: RowShape, n_rows: int) -> RowShape:
+        """Return what rows look like afterwards, at most."""
+        wider = 2 if self.add_indicator else 1
+        return before._replace(n_features=wider * before.n_features)
 
     def parameters(self, n_partitions: int) -> dict[str, Any]:
         """Return the transformer's parameters."""
@@ -198,6 +204,7 @@ register_step(
     PreprocessStep(
         spec=SimpleImputerSpec,
         build=lambda spec, n: SimpleImputer(**spec.parameters(n)),
+        shape=SimpleImputerSpec.shape,
         fitting_bytes=lambda spec, shape: max(_counting(spec, shape), _summing(spec, shape)),
     ),
 )

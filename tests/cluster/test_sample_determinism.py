@@ -102,14 +102,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield backend
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n_partitions", [1, 2, 7, 64])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("number", range(2))
 @pytest.mark.thorough
-def test_on_a_cluster(cluster: Any, case: str, number: int) -> None:
-    """Each case with two of the partitionings, each partitioning and thread count in some."""
-    turn = list(CASES).index(case) + number * 2
-    n_partitions, threads = (1, 2, 7, 64)[turn % 4], 1 + (turn + number) % 2
-    dtype = ("float32", "float64")[number]
+def test_on_a_cluster(cluster: Any, case: str, n_partitions: int, threads: int, dtype: str) -> None:
     before, cluster.threads_per_worker = cluster.threads_per_worker, threads
     try:
         model = estimator(case, backend=cluster, n_partitions=n_partitions)

@@ -23,6 +23,7 @@ TRANSFORMERS: dict[str, Any] = {
     "imputer, mean": SimpleImputer(),
     "imputer, median": SimpleImputer(strategy="median"),
     "imputer, most frequent": SimpleImputer(strategy="most_frequent"),
+    "imputer, indicators": SimpleImputer(add_indicator=True),
 }
 
 

@@ -12,14 +12,19 @@ from sklearn.base import clone
 
 import distclust
 from distclust.backends.local import LocalBackend
-from tests.cluster.helpers import sha
+from tests.cluster.helpers import row_weights, sha
 from tests.preprocessing.helpers import TRANSFORMERS, fitted_digest, rows, takes_missing
+
+NAMES = [*TRANSFORMERS, WEIGHTED := "standard, weighted"]
 
 
 def digest(name: str, dtype: str, **params: Any) -> str:
     """Of what is learned, and of the rows as they are transformed."""
-    X = rows(dtype, missing=takes_missing(name))
-    model = clone(TRANSFORMERS[name]).set_params(**params).fit(X)
+    weighted = name == WEIGHTED
+    transformer = "standard" if weighted else name
+    X = rows(dtype, missing=takes_missing(transformer))
+    given = {"sample_weight": row_weights(len(X))} if weighted else {}
+    model = clone(TRANSFORMERS[transformer]).set_params(**params).fit(X, **given)
     return sha(fitted_digest(model), model.transform(X))
 
 
@@ -33,7 +38,7 @@ def expected(name: str, dtype: str) -> str:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("n_partitions", [1, 2, 7, 64])
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_local(name: str, n_partitions: int, threads: int, dtype: str) -> None:
     with LocalBackend(workers=2, threads_per_worker=threads) as backend:
         found = digest(name, dtype, backend=backend, n_partitions=n_partitions)
@@ -54,12 +59,26 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
 )
 @pytest.mark.parametrize("name", ["standard", "robust", "normalizer", "imputer, most frequent"])
 def test_on_a_cluster(cluster: Any, name: str, n_partitions: int, threads: int, dtype: str) -> None:
+    assert on_cluster(cluster, name, n_partitions, threads, dtype) == expected(name, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n_partitions", [1, 2, 7, 64])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.thorough
+def test_the_whole_grid(
+    cluster: Any, name: str, n_partitions: int, threads: int, dtype: str
+) -> None:
+    assert on_cluster(cluster, name, n_partitions, threads, dtype) == expected(name, dtype)
+
+
+def on_cluster(cluster: Any, name: str, n_partitions: int, threads: int, dtype: str) -> str:
     before, cluster.threads_per_worker = cluster.threads_per_worker, threads
     try:
-        found = digest(name, dtype, backend=cluster, n_partitions=n_partitions)
+        return digest(name, dtype, backend=cluster, n_partitions=n_partitions)
     finally:
         cluster.threads_per_worker = before
-    assert found == expected(name, dtype)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:

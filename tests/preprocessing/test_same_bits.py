@@ -112,10 +112,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield backend
 
 
-@pytest.mark.parametrize(
-    ("n_partitions", "threads", "dtype"),
-    [(1, 2, "float32"), (2, 1, "float64"), (7, 2, "float64"), (64, 1, "float32")],
-)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n_partitions", [1, 2, 7, 64])
 @pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.thorough
 def test_on_a_cluster(cluster: Any, n_partitions: int, threads: int, dtype: str, name: str) -> None:

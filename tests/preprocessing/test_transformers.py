@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 from sklearn import datasets, impute, preprocessing
@@ -21,6 +23,7 @@ from distclust import ConfigError, DataError, ModelError
 from distclust.data.transformed import TransformedRows
 from distclust.data.values import Allowed
 from distclust.preprocessing import Normalizer, RobustScaler, SimpleImputer, StandardScaler
+from tests.cluster.helpers import row_weights
 from tests.preprocessing.helpers import (
     NAMES,
     TRANSFORMERS,
@@ -44,6 +47,7 @@ PAIRS: list[tuple[Any, Any]] = [
         (SimpleImputer(strategy=how), impute.SimpleImputer(strategy=how))
         for how in ("mean", "median", "most_frequent", "constant")
     ],
+    (SimpleImputer(add_indicator=True), impute.SimpleImputer(add_indicator=True)),
 ]
 
 
@@ -56,6 +60,7 @@ PAIRS: list[tuple[Any, Any]] = [
         Normalizer(),
         SimpleImputer(),
         SimpleImputer(strategy="median"),
+        SimpleImputer(add_indicator=True),
     ]
 )
 @pytest.mark.filterwarnings(f"ignore::{SkipTestWarning.__module__}.SkipTestWarning")
@@ -164,6 +169,106 @@ def test_the_most_frequent_of_very_many_values_is_refused() -> None:
         SimpleImputer(strategy="most_frequent").fit(X)
 
 
+def test_what_was_missing_is_indicated_as_by_scikit_learn() -> None:
+    names = [*"abcd"]
+    seen = pd.DataFrame(
+        [[1, np.nan, 2, np.nan], [3, 5, 2, np.nan], [np.nan, 7, 2, np.nan]], columns=names
+    )
+    new = pd.DataFrame([[np.nan, 1, np.nan, np.nan], [4, 5, 6, 7]], columns=names)
+    for params in ({}, {"keep_empty_features": True}, {"strategy": "constant", "fill_value": 9}):
+        params = {"add_indicator": True, **params}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the empty column
+            ours, theirs = SimpleImputer(**params).fit(seen), impute.SimpleImputer(**params)
+            expected = theirs.fit(seen).transform(new)
+            np.testing.assert_array_equal(ours.transform(new), expected)
+            np.testing.assert_array_equal(ours.to_sklearn().transform(new), expected)
+        assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+        assert ours.indicator_.features_.tolist() == theirs.indicator_.features_.tolist()
+        raw = ours.inverse_transform(ours.transform(seen))
+        np.testing.assert_array_equal(raw, seen)
+        assert not ours.invertible  # for means of rows: a share of what is missing is no mark
+    assert SimpleImputer().fit(seen[["a"]]).indicator_ is None
+
+
+def test_a_number_that_stands_for_what_is_missing_is_indicated() -> None:
+    X = np.array([[1.0, -1.0], [2.0, 4.0], [5.0, 4.0]], dtype=np.float32)
+    model = SimpleImputer(missing_values=-1, add_indicator=True).fit(X)
+    assert model.transform(X).tolist() == [[1.0, 4.0, 1.0], [2.0, 4.0, 0.0], [5.0, 4.0, 0.0]]
+    assert model.transform(X).dtype == np.float32
+    np.testing.assert_array_equal(model.inverse_transform(model.transform(X)), X)
+
+
+# The standard scaler's weights, and its rows in several calls --------------------------------
+
+
+def learned(model: StandardScaler) -> list[np.ndarray]:
+    return [np.asarray(getattr(model, name), dtype=float) for name in model._fitted_names]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e8])
+@pytest.mark.parametrize("name", SETS)
+def test_weights_are_as_in_scikit_learn(name: str, offset: float) -> None:
+    X = with_holes(getattr(datasets, f"load_{name}")().data + offset)
+    weights = row_weights(len(X)) + 0.01
+    ours = StandardScaler(n_partitions=3).fit(X, sample_weight=weights)
+    theirs = preprocessing.StandardScaler().fit(X, sample_weight=weights)
+    for attribute in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        np.testing.assert_allclose(
+            getattr(ours, attribute), getattr(theirs, attribute), rtol=1e-9, atol=1e-15
+        )
+
+
+def test_a_row_that_weighs_three_is_three_rows() -> None:
+    X = np.array(rows())
+    counts = np.random.default_rng(0).integers(0, 4, len(X))
+    weighted = StandardScaler(n_partitions=2).fit(X, sample_weight=counts)
+    repeated = StandardScaler().fit(np.repeat(X, counts, axis=0))
+    for one, other in zip(learned(weighted), learned(repeated), strict=True):
+        np.testing.assert_array_equal(one, other)
+    tiny = StandardScaler().fit(X, sample_weight=counts * 2.0**-1070)
+    np.testing.assert_array_equal(tiny.var_, weighted.var_)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_may_come_in_several_calls(weighted: bool, tmp_path: Path) -> None:
+    X = np.array(rows())
+    weights = row_weights(len(X)) if weighted else None
+    whole, parts = StandardScaler().fit(X, sample_weight=weights), StandardScaler()
+    for part in np.array_split(np.arange(len(X)), [7, 1500]):
+        parts.partial_fit(X[part], sample_weight=None if weights is None else weights[part])
+    assert fitted_digest(parts) == fitted_digest(whole)
+    assert type(parts.n_samples_seen_) is type(whole.n_samples_seen_)
+    first = StandardScaler().fit(
+        X[:1500], sample_weight=None if weights is None else weights[:1500]
+    )
+    first.save(tmp_path)  # which rounds what was learned
+    again = distclust.load(tmp_path)
+    again.partial_fit(X[1500:], sample_weight=None if weights is None else weights[1500:])
+    for one, other in zip(learned(again), learned(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11)
+    assert fitted_digest(parts.fit(X[:9])) == fitted_digest(StandardScaler().fit(X[:9]))
+
+
+def test_weights_of_files_are_a_column(tmp_path: Path) -> None:
+    X, weights = np.array(rows(missing=False)), row_weights(3000)
+    table = pa.table({**dict(zip(NAMES, X.T, strict=True)), "w": weights})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    found = StandardScaler().fit(tmp_path / "rows.parquet", sample_weight="w")
+    assert fitted_digest(found) == fitted_digest(StandardScaler().fit(X, sample_weight=weights))
+    assert found.n_features_in_ == 5
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0, 2.0], "w": [0.0, 0.0]}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="every sample weight is 0"):
+        StandardScaler().fit(tmp_path / "rows.parquet", sample_weight="w")
+    with pytest.raises(ValueError, match="non-zero"):
+        StandardScaler().fit(rows(), sample_weight=np.zeros(3000))
+    with pytest.raises(ValueError, match="Negative"):
+        StandardScaler().fit(rows(), sample_weight=np.full(3000, -1.0))
+
+
 # Inputs -----------------------------------------------------------------------------------
 
 
@@ -202,7 +307,7 @@ def test_dask_arrays_stay_lazy(name: str) -> None:
     X = rows(missing=takes_missing(name))
     model = clone(TRANSFORMERS[name]).fit(X)
     made = model.transform(da.from_array(X, chunks=(700, 2)))
-    assert made.chunks == ((700, 700, 700, 700, 200), (5,))
+    assert made.chunks == ((700, 700, 700, 700, 200), (len(model.get_feature_names_out()),))
     np.testing.assert_array_equal(made.compute(scheduler="sync"), model.transform(X))
 
 
@@ -246,7 +351,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         assert type(again) is type(model)
         assert repr(again.get_params()) == repr(model.get_params())
         np.testing.assert_array_equal(again.transform(X), model.transform(X))
-        assert again.get_feature_names_out().tolist() == list(NAMES)
+        assert again.get_feature_names_out().tolist() == model.get_feature_names_out().tolist()
 
 
 def test_models_that_are_not_ours_are_refused(tmp_path: Path) -> None:
