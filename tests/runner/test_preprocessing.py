@@ -22,7 +22,7 @@ from distclust.preprocessing import Normalizer, SimpleImputer, StandardScaler
 from distclust.runner.algorithms import Strict
 from distclust.runner.plan import make_plan, open_input
 from distclust.runner.preprocessing import STEPS as STEPS_KNOWN
-from distclust.runner.preprocessing import SUM_BYTES, PreprocessStep, RowShape
+from distclust.runner.preprocessing import SUM_BYTES, PreprocessStep, RowShape, shapes_of
 from distclust.runner.run import run_job
 from distclust.runner.spec import load_job, parse_job
 from tests.preprocessing.helpers import NAMES, rows, write_rows
@@ -99,6 +99,20 @@ def test_centers_are_told_in_the_units_of_the_input(
     np.testing.assert_allclose(record["result"]["original_centers"], means, rtol=1e-9)
     assert {"preprocess", "fit", "label"} <= record["seconds"].keys()
     assert "fitting StandardScaler" in record["engine_seconds"]
+
+
+def test_what_was_missing_can_be_clustered_by(run: Callable[..., Any], tmp_path: Path) -> None:
+    steps = [{"name": "simple_imputer", "add_indicator": True}, {"name": "standard_scaler"}]
+    report = run(steps, {"name": "local", "workers": 2})
+    assert report.centers.shape == (4, 10)
+    assert report.original_centers is None  # a share of missing values has no unit
+    model = distclust.load(tmp_path / "out/model")
+    frame = pd.DataFrame(rows(), columns=NAMES)
+    np.testing.assert_array_equal(model.predict(frame), labels_in(tmp_path / "out"))
+    indicators = [f"missingindicator_{name}" for name in NAMES]
+    assert model[:-1].get_feature_names_out().tolist() == [*NAMES, *indicators]
+    spec = STEPS_KNOWN["simple_imputer"].spec(**steps[0])
+    assert shapes_of([spec], RowShape(5, 8), n_rows=3000)[1] == RowShape(10, 8)
 
 
 def test_what_cannot_be_undone_is_not_told(run: Callable[..., Any], tmp_path: Path) -> None:
