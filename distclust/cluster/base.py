@@ -27,16 +27,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from distclust.cluster.metric import EUCLIDEAN, Euclidean
-from distclust.cluster.scorer import CenterScorer
-from distclust.cluster.steps import (
+from distclust.cluster.labelling import (
     Labelling,
-    Run,
     block_labels,
     distance_rows,
     label_rows,
     merge_labellings,
 )
+from distclust.cluster.metric import EUCLIDEAN, Euclidean
+from distclust.cluster.scorer import CenterScorer
+from distclust.cluster.steps import Run
 from distclust.data.blocks import Source
 from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend

@@ -18,12 +18,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from distclust.cluster.base import CenterEstimator
 from distclust.cluster.initial import checked_centers, count_runs
+from distclust.cluster.labelling import Labelling, label_runs, merge_label_runs
 from distclust.cluster.lloyd import LloydResult, lloyd_runs
 from distclust.cluster.metric import METRICS, Euclidean
 from distclust.cluster.sampling import sampled_start
 from distclust.cluster.seeding import SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
-from distclust.cluster.steps import Labelling, Run, label_runs, merge_label_runs
+from distclust.cluster.steps import Run
 from distclust.cluster.verbose import VerboseOutput
 from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend

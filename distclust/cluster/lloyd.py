@@ -18,15 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distclust.cluster.labelling import FarRows, far_rows, merge_far_rows
 from distclust.cluster.statistics import DataStats
-from distclust.cluster.steps import (
-    FarRows,
-    Run,
-    far_rows,
-    lloyd_stats,
-    merge_far_rows,
-    merge_runs,
-)
+from distclust.cluster.steps import Run, lloyd_stats, merge_runs
 from distclust.engine.events import IterationDone
 from distclust.engine.shards import Broadcast, Shards
 from distclust.kernels.lloyd import ClusterStats

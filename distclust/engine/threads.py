@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import TypeVar
 
@@ -42,16 +43,39 @@ def worker_threads(threads: int) -> Iterator[None]:
 
 
 def map_tiles(fn: Callable[[Tile], Result], tiles: Iterable[Tile]) -> list[Result]:
-    """Apply `fn` to each tile on this call's threads; results come in tile order."""
-    threads = n_threads()
-    if threads == 1:
-        return [fn(tile) for tile in tiles]
-    return list(_pool(threads).map(fn, tiles))
+    """Apply `fn` to each tile on this call's threads; results come in tile order.
+
+    The calling thread is one of them, which saves waking another. Each takes the next tile
+    that is left.
+    """
+    given = list(tiles)
+    results: list[Result] = [None] * len(given)  # type: ignore[list-item]
+    left = iter(range(len(given)))
+
+    def work() -> None:
+        try:
+            for i in left:
+                results[i] = fn(given[i])
+        except BaseException:
+            deque(left, maxlen=0)  # nobody starts another
+            raise
+
+    threads = min(n_threads(), len(given))
+    others = [_pool(n_threads() - 1).submit(work) for _ in range(threads - 1)]
+    token = _threads.set(1)  # as for the others
+    try:
+        work()
+    finally:
+        _threads.reset(token)
+        wait(others)
+    for other in others:
+        other.result()
+    return results
 
 
 @lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="distclust-tile")
+def _pool(others: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(others, thread_name_prefix="distclust-tile")
 
 
 class _SingleThreadedBlas:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.scaling import Frame
-from distclust.kernels.tile import TILE_ROWS, Lanes, Panels, new_tile, score_tile
+from distclust.kernels.tile import TILE_ROWS, Panels, new_tile, score_tile
 
 __all__ = [
     "CenterTable",
@@ -47,7 +47,6 @@ class CenterTable(NamedTuple):
     seen: npt.NDArray[Any]  # (k, d), the data's dtype: centers seen through the frame
     half_norms: npt.NDArray[Any]  # (k,), the data's dtype
     panels: Panels  # both again, arranged
-    lanes: Lanes  # and once more, if centers are few
     offset: F64  # (d,)
     scale: float
     per_norm: float  # bound on the gap that rounding can hide is
@@ -75,7 +74,6 @@ def center_table(centers: npt.NDArray[Any], frame: Frame) -> CenterTable:
         product,
         half_norms,
         Panels.of(product, half_norms),
-        Lanes.of(product, half_norms),
         frame.offset,
         frame.scale,
         spare * (d + 6) * unit * reach,
@@ -225,7 +223,7 @@ def _doubtful(tile, n, table):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _nearest_labels(X, table, labels):  # type: ignore[no-untyped-def]
     n = X.shape[0]
-    tile = new_tile(X, table, False)
+    tile = new_tile(X, table)
     for start in range(0, n, TILE_ROWS):
         count = min(TILE_ROWS, n - start)
         for i in range(count):

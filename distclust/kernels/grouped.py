@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, decide_tile
-from distclust.kernels.intrinsics import WIDTHS, nearest_block, nearest_panel
+from distclust.kernels.intrinsics import WIDTHS, lanes_within, nearest_block, nearest_panel
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.moving import UP, bound_below, move_rows, renew_upper
-from distclust.kernels.narrow import lanes_within
 from distclust.kernels.tile import new_tile, see_rows
 
 __all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
@@ -120,7 +119,7 @@ def grouped_step(  # type: ignore[no-untyped-def]
 ):
     """Do what `distclust.kernels.lloyd.lloyd_step` does, with bounds on groups."""
     lanes = VECTOR_BYTES // X.itemsize
-    tile = new_tile(X, table, False)
+    tile = new_tile(X, table)
     n_groups = groups.values.shape[0]
     least = np.empty((n_groups, lanes), X.dtype)
     second, places = np.empty_like(least), np.empty((n_groups, lanes), np.int32)

@@ -25,6 +25,7 @@ from distclust.kernels.llvm import (
     VECTOR_BYTES,
     add_product,
     fetch,
+    insert,
     load,
     plus,
     splat,
@@ -34,7 +35,15 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["WIDTHS", "bits_of", "nearest_block", "nearest_panel", "transpose_block"]
+__all__ = [
+    "WIDTHS",
+    "bits_of",
+    "fetch_soon",
+    "lanes_within",
+    "nearest_block",
+    "nearest_panel",
+    "transpose_block",
+]
 
 WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
 
@@ -47,6 +56,17 @@ def bits_of(_: Any, value: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
 
     return types.int64(value), emit
+
+
+@intrinsic
+def fetch_soon(_: Any, address: Any) -> Any:
+    """Have the processor begin to fetch a cache line of memory that is read soon."""
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        fetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(address), emit
 
 
 @intrinsic
@@ -82,6 +102,30 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, ahead: Any, targ
         return context.get_dummy_value()
 
     return types.void(rows, offset, scale, ahead, target), emit
+
+
+@intrinsic
+def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> Any:
+    """Return the lanes in which not ``bounds - travelled > limit``, as bits.
+
+    Parameters
+    ----------
+    bounds, travelled : int
+        IN: addresses of float32 values.
+    limit : float32
+    one : float32 or float64
+        As many lanes as a vector of its type has.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        lanes = VECTOR_BYTES // context.get_abi_sizeof(context.get_data_type(one))
+        vector = ir.VectorType(ir.FloatType(), lanes)
+        far = builder.fsub(load(builder, args[0], vector), load(builder, args[1], vector))
+        beyond = builder.fcmp_ordered(">", far, splat(builder, args[2], lanes))
+        bits = builder.bitcast(builder.not_(beyond), ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(bounds, travelled, limit, one), emit
 
 
 @intrinsic
@@ -135,7 +179,7 @@ def nearest_block(
                 scores = _panel_scores(rows, packed_at, half_at, center, width)
                 for c, score in enumerate(scores):
                     index = builder.trunc(plus(builder, center, c), ir.IntType(32))
-                    _insert(
+                    insert(
                         builder, score, splat(builder, index, vector.count), least, second, labels
                     )
             first = builder.add(first, times(builder, count, width))
@@ -177,14 +221,14 @@ def nearest_panel(
         scores = _panel_scores(rows, packed_at, half_at, center, WIDTHS[0])
         for c, score in enumerate(scores):
             index = builder.trunc(plus(builder, center, c), ir.IntType(32))
-            _insert(builder, score, splat(builder, index, vector.count), *own)
+            insert(builder, score, splat(builder, index, vector.count), *own)
         least, second, label = map(builder.load, own)
         kinds = (vector, vector, indices)
         so_far = [
             variable(builder, load(builder, place, kind))
             for place, kind in zip(places, kinds, strict=False)
         ]
-        _insert(builder, least, label, *so_far)
+        insert(builder, least, label, *so_far)
         nearer = builder.fcmp_ordered("<", second, builder.load(so_far[1]))
         builder.store(builder.select(nearer, second, builder.load(so_far[1])), so_far[1])
         values = [*map(builder.load, so_far), least, second, label]
@@ -229,16 +273,3 @@ def _panel_scores(rows: _Rows, packed: Any, half_norms: Any, center: Any, width:
         norm = load(builder, plus(builder, norms, c * size), vector.element)
         scores.append(builder.fsub(splat(builder, norm, vector.count), builder.load(place)))
     return scores
-
-
-def _insert(
-    builder: Any, value: Any, index: Any, least_at: Any, second_at: Any, labels_at: Any
-) -> None:
-    """Insert a vector of values into the two least of each lane."""
-    least, second, labels = map(builder.load, (least_at, second_at, labels_at))
-    nearer = builder.fcmp_ordered("<", value, least)
-    loser = builder.select(nearer, least, value)
-    builder.store(builder.select(nearer, value, least), least_at)
-    builder.store(builder.select(nearer, index, labels), labels_at)
-    next_best = builder.fcmp_ordered("<", loser, second)
-    builder.store(builder.select(next_best, loser, second), second_at)

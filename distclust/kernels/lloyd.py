@@ -6,19 +6,19 @@ one cluster to another never drifts.
 
 A `Memory` carries over from step to step an upper bound on each row's distance to its
 center and a lower bound on its distance to all others (G. Hamerly, "Making k-means even
-faster", 2010); where centers are few, on its distance to each (C. Elkan, "Using the
-triangle inequality to accelerate k-means", 2003); where they are many, on its distance to
-each group of them (`distclust.kernels.grouped`). By as much as centers move the bounds
-loosen; a row whose bounds stay apart keeps its label unseen. Rows that may change are
-gathered into tiles. Bounds are rounded outwards, so a row is only passed over when its
-label is certain: with or without memory, the labels and sums are the same bits.
+faster", 2010), or, where centers are many, on its distance to each group of them
+(`distclust.kernels.grouped`). By as much as centers move the bounds loosen; a row whose
+bounds stay apart keeps its label unseen. Rows that may change are gathered into tiles, and
+multiplied as they are or as integers (`distclust.kernels.coded`). Bounds are rounded
+outwards, so a row is only passed over when its label is certain: with or without memory,
+the labels and sums are the same bits.
 
 Bounds are kept as they would be had no center moved: what centers travelled since the
 first step is added and taken off whenever they are looked at, so a row that is passed
 over is only read.
 
-A memory may also be of labels alone: while most rows have to be looked at anyhow, many
-bounds cost more than they save.
+A memory may also be of labels alone: while most rows have to be looked at anyhow, bounds
+may cost more than they save.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
+from distclust.kernels.coded import CodedCenters, coded_step
 from distclust.kernels.grouped import Arranged, Groups, grouped_step
-from distclust.kernels.moving import UP, bound_below, move_rows, renew_upper
-from distclust.kernels.narrow import lanes_within
+from distclust.kernels.moving import UP, move_rows, renew_lower, renew_upper
 from distclust.kernels.scaling import FixedPoint
 from distclust.kernels.tile import TILE_ROWS, new_tile
 
-__all__ = ["ClusterStats", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
+__all__ = ["ClusterStats", "Counts", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
 Full = Callable[..., npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 
@@ -63,6 +64,18 @@ def merge_stats(a: ClusterStats, b: ClusterStats) -> ClusterStats:
     return ClusterStats(a.sums + b.sums, a.weights + b.weights)
 
 
+class Counts(NamedTuple):
+    """Of the rows of a step."""
+
+    seen: int  # of which scores were computed
+    moved: int  # that changed their label
+    doubtful: int = 0  # of which codes could not tell the nearest center
+
+    def and_of(self, other: Counts) -> Counts:
+        """Return those of the rows of both."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
 class Memory(NamedTuple):
     """What is known of each row after a step.
 
@@ -72,7 +85,7 @@ class Memory(NamedTuple):
 
     labels: npt.NDArray[np.int32]  # (n,); -1 before the first step
     upper: F32  # (n,): at least the distance to the row's center; or (0,) without bounds
-    lower: F32  # (n, 1): at most the distance to any other center; or to each, or each group
+    lower: F32  # (n, 1): at most the distance to any other center; or to each group
 
     @classmethod
     def blank(cls, n_rows: int, full: Full = np.full) -> Memory:
@@ -151,7 +164,8 @@ def lloyd_step(
     memory: Memory,
     stats: ClusterStats,
     arranged: Arranged | None = None,
-) -> tuple[int, int]:
+    coded: tuple[I32, CodedCenters] | None = None,
+) -> Counts:
     """Bring memory and stats of a block up to date with the centers in `table`.
 
     Parameters
@@ -168,20 +182,17 @@ def lloyd_step(
         INOUT: receives each row that changed its label, and loses it from its old cluster.
     arranged : Arranged, optional
         The centers in groups, if `memory` has bounds on groups.
-
-    Returns
-    -------
-    n_seen, n_moved : int
-        Rows whose distances were computed, and those that changed their label.
+    coded : tuple, optional
+        `Codes.words` of these rows, and the centers: to be quicker.
     """
     given = np.empty(0, dtype=np.float64) if weights is None else weights
     travelled = drift.travelled(memory.lower.shape[1])
-    counts: tuple[int, int]
+    rows, kept = (X, given, table, rounding.grid), (travelled, memory, stats)
     if arranged:
-        counts = grouped_step(X, given, table, rounding.grid, arranged, travelled, memory, stats)
-    else:
-        counts = _lloyd_step(X, given, table, rounding.grid, travelled, memory, stats)
-    return counts
+        return Counts(*grouped_step(*rows, arranged, *kept))
+    if coded:
+        return Counts(*coded_step(*rows, *coded, *kept))
+    return Counts(*_lloyd_step(*rows, *kept))
 
 
 def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint) -> tuple[I64, I64]:
@@ -195,37 +206,13 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
-    """Keep a lower bound on the distance to all other centers."""
-    second, sq_norms, margins, labels = tile.second, tile.sq_norms, tile.margins, tile.labels
-    for i in range(count):
-        moved = travelled[labels[i]]
-        memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i], moved)
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _renew_each(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
-    """Keep a lower bound on the distance to each other center."""
-    scores, sq_norms, margins, labels = tile.scores, tile.sq_norms, tile.margins, tile.labels
-    lower = memory.lower
-    for i in range(count):
-        row, sq_norm, doubt = tile.row_ids[i], sq_norms[i], margins[i]
-        for c in range(scores.shape[1]):
-            lower[row, c] = bound_below(scores[i, c], sq_norm, doubt, travelled[c])
-        lower[row, labels[i]] = np.inf
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
     """Compute the labels of the rows in tile.row_ids; move, and count, those that changed."""
     own, others = travelled
     assign_tile(X, count, table, tile)
     if len(memory.upper) > 0:
         renew_upper(tile, count, slack, own, memory)
-        if memory.lower.shape[1] == 1:
-            _renew_lower(tile, count, others, memory)
-        else:
-            _renew_each(tile, count, own, memory)
+        renew_lower(tile, count, others, memory)
     return move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 
@@ -233,23 +220,16 @@ def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, st
 def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
     bounded = len(memory.upper) > 0
-    tile = new_tile(X, table, bounded)
+    tile = new_tile(X, table)
     slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
     labels, upper, lower = memory
     own, others = travelled
-    own_at, lower_at, pitch = own.ctypes.data, lower.ctypes.data, lower.strides[0]
-    each, one = lower.shape[1] > 1, tile.scale[0]
     count, seen, moved = 0, 0, 0
     for row in range(n):
         label = labels[row]
-        if bounded and label >= 0:
-            near = (upper[row] + own[label]) * UP
-            if each:
-                stays = lanes_within(lower_at + row * pitch, own_at, near, one) == 0
-            else:
-                stays = near < lower[row, 0] - others[label]
-            if stays:
-                continue
+        known = bounded and label >= 0
+        if known and (upper[row] + own[label]) * UP < lower[row, 0] - others[label]:
+            continue
         tile.row_ids[count] = row
         count += 1
         if count == TILE_ROWS:

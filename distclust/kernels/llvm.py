@@ -6,7 +6,6 @@ its own shuffles and fused multiply-adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -17,11 +16,10 @@ __all__ = [
     "VECTOR_BYTES",
     "add_product",
     "fetch",
-    "folded",
+    "insert",
     "load",
     "mask",
     "plus",
-    "smaller",
     "splat",
     "store",
     "times",
@@ -97,22 +95,17 @@ def mask(lanes: list[int]) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
 
 
-def folded(builder: Any, values: Any, join: Callable[..., Any]) -> Any:
-    """Emit the join of all lanes of a vector, by halves."""
-    count = values.type.count
-    while count > 1:
-        count //= 2
-        halves = [
-            builder.shuffle_vector(values, values, mask([*range(first, first + count)]))
-            for first in (0, count)
-        ]
-        values = join(builder, *halves)
-    return builder.extract_element(values, ir.Constant(ir.IntType(32), 0))
-
-
-def smaller(builder: Any, a: Any, b: Any) -> Any:
-    """Emit the smaller of two; which one of what is not a number, is open."""
-    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+def insert(
+    builder: Any, value: Any, index: Any, least_at: Any, second_at: Any, labels_at: Any
+) -> None:
+    """Insert a vector of values into the two least of each lane."""
+    least, second, labels = map(builder.load, (least_at, second_at, labels_at))
+    nearer = builder.fcmp_ordered("<", value, least)
+    loser = builder.select(nearer, least, value)
+    builder.store(builder.select(nearer, value, least), least_at)
+    builder.store(builder.select(nearer, index, labels), labels_at)
+    next_best = builder.fcmp_ordered("<", loser, second)
+    builder.store(builder.select(next_best, loser, second), second_at)
 
 
 def fetch(builder: Any, address: Any) -> None:

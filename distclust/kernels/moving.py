@@ -9,11 +9,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from distclust.kernels.intrinsics import bits_of
+from distclust.kernels.intrinsics import bits_of, fetch_soon
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
-__all__ = ["DOWN", "UP", "bound_below", "move_rows", "renew_upper"]
+__all__ = ["DOWN", "UP", "bound_below", "move_rows", "renew_lower", "renew_upper"]
 
+AHEAD, LINE = 4, 64  # rows whose memory is fetched meanwhile; bytes of it at a time
 EPSILON = np.float32(2.0**-21)  # more than the rounding of a few float32 operations
 UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)
 TINY = np.float32(1e-37)  # and more than an underflow
@@ -29,14 +30,20 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
     offset, scale, weight_unit, weight_scale = grid
     sums, totals = stats
     d = X.shape[1]  # no slices of rows: threads would wait for each other's reference counts
+    moving = np.empty(index.shape[0], np.int64)
     moved = 0
     for i in range(index.shape[0]):
-        row, new = index[i], found[i]
+        if found[i] != labels[index[i]]:
+            moving[moved] = i
+            moved += 1
+    for i in range(min(AHEAD, moved)):
+        _fetch_row(X, index[moving[i]])
+    for place in range(moved):
+        if place + AHEAD < moved:
+            _fetch_row(X, index[moving[place + AHEAD]])
+        row, new = index[moving[place]], found[moving[place]]
         old = labels[row]
-        if new == old:
-            continue
         labels[row] = new
-        moved += 1
         factor, weight = 1.0, np.int64(1)
         if weights.shape[0] > 0:
             factor = weights[row] * weight_unit
@@ -49,6 +56,13 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
             for j in range(d):
                 sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
     return moved
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _fetch_row(X, row):  # type: ignore[no-untyped-def]
+    start = X.ctypes.data + row * X.strides[0]
+    for shift in range(0, X.shape[1] * X.itemsize, LINE):
+        fetch_soon(start + shift)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -88,3 +102,12 @@ def bound_below(score, sq_norm, doubt, travelled):  # type: ignore[no-untyped-de
     far = np.float32(np.sqrt(far if far > zero else zero))
     bound = (far if far < FAR else FAR) * DOWN - TINY
     return (bound + travelled) * DOWN
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
+    """Keep a lower bound on the distance to all other centers."""
+    second, sq_norms, margins, labels = tile.second, tile.sq_norms, tile.margins, tile.labels
+    for i in range(count):
+        moved = travelled[labels[i]]
+        memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i], moved)

@@ -2,9 +2,7 @@
 
 Rows are looked at a vector at a time: as many as fit a register of `VECTOR_BYTES` are
 transposed into a corner of the first-level cache, and all centers pass by. Nothing of
-the size of rows times centers is ever written. Centers that fit a register themselves are
-taken all at once instead where all their scores are to be kept; to find the least, panels
-are faster.
+the size of rows times centers is ever written.
 """
 
 from __future__ import annotations
@@ -17,15 +15,13 @@ import numpy.typing as npt
 
 from distclust.kernels.intrinsics import WIDTHS, nearest_block, transpose_block
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.narrow import score_rows
 
 __all__ = [
     "TILE_ROWS",
-    "Lanes",
     "Panels",
     "Tile",
-    "bounds_of_row",
     "new_tile",
+    "row_addresses",
     "score_tile",
     "see_rows",
 ]
@@ -43,11 +39,7 @@ class Tile(NamedTuple):
     sq_norms: npt.NDArray[Any]  # (TILE_ROWS,): of rows seen through the frame
     margins: npt.NDArray[Any]  # (TILE_ROWS,): what rounding can hide between two scores
     labels: npt.NDArray[np.int32]  # (TILE_ROWS,)
-    scores: npt.NDArray[
-        Any
-    ]  # (TILE_ROWS, lanes): of all centers, if those are few; else (0, lanes)
     seen: npt.NDArray[Any]  # (d, vector): rows seen through the frame, transposed
-    lines: npt.NDArray[Any]  # (ROWS, d or more): rows seen through the frame, as they are
     offset: npt.NDArray[Any]  # (d,): the frame's, in the data's dtype
     scale: npt.NDArray[Any]  # (1,)
 
@@ -65,7 +57,7 @@ class Panels(NamedTuple):
         k, d = centers.shape
         filled = k + k % WIDTHS[-1]
         rows = np.zeros((filled, d), dtype=centers.dtype)
-        norms = np.full(filled, np.inf, dtype=centers.dtype)
+        norms = np.full(filled, np.inf, dtype=half_norms.dtype)
         rows[:k], norms[:k] = centers, half_norms
         counts, parts, first = [], [], 0
         for width in WIDTHS:
@@ -76,49 +68,10 @@ class Panels(NamedTuple):
         return cls(tuple(counts), np.concatenate(parts), norms)
 
 
-class Lanes(NamedTuple):
-    """Centers as lanes of a vector, if they are that few and have as many features; or empty."""
-
-    values: npt.NDArray[Any]  # (d, lanes): what only fills a vector is infinitely far
-    half_norms: npt.NDArray[Any]  # (lanes,)
-
-    @classmethod
-    def of(cls, centers: npt.NDArray[Any], half_norms: npt.NDArray[Any]) -> Lanes:
-        """Arrange centers of shape (k, d)."""
-        k, d = centers.shape
-        lanes = VECTOR_BYTES // centers.itemsize
-        if bounds_of_row(k, d, centers.itemsize) == 1:
-            return cls(np.zeros((0, lanes), centers.dtype), np.zeros(lanes, centers.dtype))
-        values, norms = np.zeros((d, lanes), centers.dtype), np.full(lanes, np.inf, centers.dtype)
-        values[:, :k], norms[:k] = centers.T, half_norms
-        return cls(values, norms)
-
-    @property
-    def width(self) -> int:
-        """How many lower bounds are kept of each row."""
-        return self.values.shape[1] if len(self.values) else 1
-
-
-def bounds_of_row(k: int, d: int, itemsize: int) -> int:
-    """Return how many lower bounds on distances are worth keeping of each row.
-
-    One on all centers; or, where centers fit a vector and a row is no shorter than what is
-    kept of it, one on each lane.
-
-    Examples
-    --------
-    >>> bounds_of_row(10, 50, 4), bounds_of_row(10, 3, 4), bounds_of_row(100, 50, 4)
-    (16, 1, 1)
-    """
-    lanes = VECTOR_BYTES // itemsize
-    return lanes if k <= lanes <= d else 1
-
-
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def new_tile(X, table, keeps_scores):  # type: ignore[no-untyped-def]
-    """Allocate a tile for rows of X; of few centers, it may keep all scores."""
-    dtype = X.dtype
-    lanes, few = VECTOR_BYTES // X.itemsize, keeps_scores and len(table.lanes.values) > 0
+def new_tile(X, table):  # type: ignore[no-untyped-def]
+    """Allocate a tile for rows of X."""
+    dtype, lanes = X.dtype, VECTOR_BYTES // X.itemsize
     return Tile(
         np.zeros(TILE_ROWS, np.int64),
         np.zeros(TILE_ROWS, dtype),
@@ -126,62 +79,14 @@ def new_tile(X, table, keeps_scores):  # type: ignore[no-untyped-def]
         np.zeros(TILE_ROWS, dtype),
         np.zeros(TILE_ROWS, dtype),
         np.zeros(TILE_ROWS, np.int32),
-        np.zeros((TILE_ROWS if few else 0, lanes), dtype),
         np.zeros((X.shape[1], lanes), dtype),
-        np.zeros((ROWS, -(-X.shape[1] // lanes) * lanes), dtype),
         table.offset.astype(dtype),
         np.full(1, table.scale).astype(dtype),
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
-    """Find the two least scores of the first `count` rows in tile.row_ids, and where.
-
-    No array is sliced or handed on for each vector: that would count references, and
-    threads that share `X` and `table` would wait for each other's counts.
-    """
-    if len(tile.scores) > 0:
-        _score_few(X, count, table, tile)
-    else:
-        _score_many(X, count, table, tile)
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _score_few(X, count, table, tile):  # type: ignore[no-untyped-def]
-    size, d, row_ids, scale = X.itemsize, X.shape[1], tile.row_ids, tile.scale[0]
-    at, pitch, offset_at = X.ctypes.data, X.strides[0], tile.offset.ctypes.data
-    values_at = table.lanes.values.ctypes.data
-    half_norms_at = table.lanes.half_norms.ctypes.data
-    lines_at, line = tile.lines.ctypes.data, tile.lines.shape[1]
-    scores, least, second = tile.scores.ctypes.data, tile.least.ctypes.data, tile.second.ctypes.data
-    sq_norms, labels = tile.sq_norms.ctypes.data, tile.labels.ctypes.data
-    filled = -(-count // ROWS) * ROWS
-    row_ids[count:filled] = row_ids[count - 1]
-    last = filled - ROWS
-    for i in range(0, filled, ROWS):
-        score_rows(
-            _addresses(at, pitch, row_ids, i),
-            d,
-            offset_at,
-            scale,
-            values_at,
-            half_norms_at,
-            lines_at,
-            line,
-            _addresses(at, pitch, row_ids, min(i + AHEAD, last)),
-            (
-                scores + i * VECTOR_BYTES,
-                least + i * size,
-                second + i * size,
-                sq_norms + i * size,
-                labels + i * 4,
-            ),
-        )
-
-
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _addresses(at, pitch, row_ids, i):  # type: ignore[no-untyped-def]
+def row_addresses(at, pitch, row_ids, i):  # type: ignore[no-untyped-def]
     """Return where `ROWS` rows begin."""
     return (
         at + row_ids[i] * pitch,
@@ -196,7 +101,12 @@ def _addresses(at, pitch, row_ids, i):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _score_many(X, count, table, tile):  # type: ignore[no-untyped-def]
+def score_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
+    """Find the two least scores of the first `count` rows in tile.row_ids, and where.
+
+    No array is sliced or handed on for each vector: that would count references, and
+    threads that share `X` and `table` would wait for each other's counts.
+    """
     size, d = X.itemsize, X.shape[1]
     lanes = VECTOR_BYTES // size
     row_ids, offset, scale = tile.row_ids, tile.offset, tile.scale[0]
@@ -238,8 +148,8 @@ def see_rows(  # type: ignore[no-untyped-def]
     Meanwhile the rows that come `after` are fetched: a few lines at a time, since more at
     once would keep the processor waiting.
     """
-    r0, r1, r2, r3, r4, r5, r6, r7 = _addresses(at, pitch, row_ids, i)
-    n0, n1, n2, n3, n4, n5, n6, n7 = _addresses(at, pitch, row_ids, after)
+    r0, r1, r2, r3, r4, r5, r6, r7 = row_addresses(at, pitch, row_ids, i)
+    n0, n1, n2, n3, n4, n5, n6, n7 = row_addresses(at, pitch, row_ids, after)
     for block in range(0, d, ROWS):
         column = min(block, d - ROWS)
         j = column * size

@@ -12,8 +12,9 @@ from distclust.cluster.minibatch_steps import TILE
 from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
+from distclust.kernels.coded import coded_words
 from distclust.kernels.grouped import groups_of_row
-from distclust.kernels.tile import TILE_ROWS, bounds_of_row
+from distclust.kernels.tile import TILE_ROWS
 
 __all__ = [
     "AlgorithmCost",
@@ -200,15 +201,16 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
     k, d = n_clusters, n_features
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
-    bounds = max(bounds_of_row(k, d, itemsize), groups_of_row(k, d, itemsize))
+    bounds = max(1, groups_of_row(k, d, itemsize))
     row_state = max(ROW_STATE_BYTES, 8 + 4 * bounds)
+    codes = 4 * coded_words(d)  # of all runs
     return AlgorithmCost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
         flops_per_row=2 * k * d * runs,
         thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
         state_bytes=(tables + 2 * sums) * runs,
-        row_state_bytes=row_state * runs,
+        row_state_bytes=row_state * runs + codes,
     )
 
 

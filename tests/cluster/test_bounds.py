@@ -1,7 +1,7 @@
 """Whatever is kept of each row between iterations, and wherever: labels and sums are the same bits.
 
-Every kernel is reached: panels of centers and bounds of each kind, rows too short for the
-transposing one, rows in memory and in memory-mapped files.
+Every kernel is reached: panels of centers and bounds of each kind, rows as they are and as
+integers, rows too short for the transposing one, rows in memory and in memory-mapped files.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ class Kernel(NamedTuple):
     d: int
     k: int
     bounds: Bounds
+    coded: bool = False
     mapped: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.d}x{self.k} {self.bounds.name}{' mapped' * self.mapped}"
+        ways = " coded" * self.coded + " mapped" * self.mapped
+        return f"{self.d}x{self.k} {self.bounds.name}{ways}"
 
 
 KERNELS = [
-    *(Kernel(3, 6, bounds) for bounds in (Bounds.CHOSEN, Bounds.NONE, Bounds.ONE)),
-    *(Kernel(24, 8, bounds) for bounds in Bounds),
-    *(Kernel(24, 130, bounds) for bounds in Bounds if bounds is not Bounds.EACH),
+    *(Kernel(3, 6, bounds) for bounds in Bounds if bounds is not Bounds.GROUPS),
+    *(Kernel(24, 8, bounds, coded) for bounds in Bounds for coded in (False, True)),
+    *(Kernel(24, 130, bounds, coded) for bounds in Bounds for coded in (False, True)),
     Kernel(3, 6, Bounds.ONE, mapped=True),
-    Kernel(24, 8, Bounds.EACH, mapped=True),
+    Kernel(24, 8, Bounds.ONE, coded=True, mapped=True),
     Kernel(24, 130, Bounds.GROUPS, mapped=True),
 ]
 NAMES = [kernel.name for kernel in KERNELS]
@@ -60,7 +62,7 @@ def fitted(backend: Any, kernel: Kernel, dtype: str, weighted: bool, n_partition
         kernel.k, init=X[: kernel.k], max_iter=10, backend=backend, n_partitions=n_partitions
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lloyd, "Run", partial(Run, bounds=kernel.bounds))
+        patch.setattr(lloyd, "Run", partial(Run, bounds=kernel.bounds, coded=kernel.coded))
         patch.setattr(backend, "room", NO_ROOM if kernel.mapped else ROOMY)
         return digest(model.fit(X, sample_weight=row_weights(N) if weighted else None))
 
@@ -82,9 +84,11 @@ def test_statistics(kernel: Kernel, dtype: str) -> None:
     known = Partition([Block(X[:1001], 0, None), Block(X[1001:], 1001, None)])
     for _ in range(8):
         with worker_threads(2):
-            (found,) = lloyd_stats(known, [Run(0, centers, kernel.bounds)], frame, rounding)
+            (found,) = lloyd_stats(
+                known, [Run(0, centers, kernel.bounds, kernel.coded)], frame, rounding
+            )
         fresh = Partition([Block(X, 0, None)])
-        (plain,) = lloyd_stats(fresh, [Run(0, centers, Bounds.NONE)], frame, rounding)
+        (plain,) = lloyd_stats(fresh, [Run(0, centers, Bounds.NONE, coded=False)], frame, rounding)
         np.testing.assert_array_equal(found.sums, plain.sums)
         np.testing.assert_array_equal(found.weights, plain.weights)
         assert not fresh.cache["lloyd-0"].memory.has_bounds
@@ -92,8 +96,8 @@ def test_statistics(kernel: Kernel, dtype: str) -> None:
         if kernel.bounds is not Bounds.CHOSEN:
             assert progress.memory.has_bounds == (kernel.bounds is not Bounds.NONE)
             assert (progress.groups is not None) == (kernel.bounds is Bounds.GROUPS)
-            many = kernel.bounds in (Bounds.EACH, Bounds.GROUPS)
-            assert (progress.memory.lower.shape[1] > 1) == many
+            assert (progress.memory.lower.shape[1] > 1) == (kernel.bounds is Bounds.GROUPS)
+        assert ("codes" in known.cache) == (kernel.coded and kernel.bounds is not Bounds.GROUPS)
         means = rounding.sums(found.sums) / np.maximum(found.weights, 1)[:, np.newaxis]
         centers = (centers + 0.5 * (means - centers)).astype(dtype)
 

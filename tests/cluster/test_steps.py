@@ -12,17 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distclust.cluster.metric import EUCLIDEAN
-from distclust.cluster.steps import (
-    Run,
+from distclust.cluster.labelling import (
     block_labels,
     distance_rows,
     far_rows,
     label_rows,
-    lloyd_stats,
     merge_far_rows,
     merge_labellings,
 )
+from distclust.cluster.metric import EUCLIDEAN
+from distclust.cluster.steps import Run, lloyd_stats
 from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import worker_threads
 from distclust.kernels.exact_sum import exact_value

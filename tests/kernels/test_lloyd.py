@@ -58,16 +58,16 @@ class Walk:
         table = center_table(centers, self.frame)
         if self.memory is None:
             self.groups = group_centers(table.exact) if self.grouped else None
-            width = BOUNDS if self.grouped else table.lanes.width
+            width = BOUNDS if self.grouped else 1
             self.memory = Memory.blank(len(self.X)).with_bounds(width)
             self.table, self.drift = table, Drift.none(len(centers), self.groups)
         self.drift = self.drift.and_between(self.table, table, self.groups)
         arranged = self.groups and self.groups.arranged(table)
         stats = self.stats or ClusterStats.empty(*centers.shape)
-        seen, _ = lloyd_step(
+        counts = lloyd_step(
             self.X, self.weights, table, self.rounding, self.drift, self.memory, stats, arranged
         )
-        self.seen += seen
+        self.seen += counts.seen
         self.table, self.stats = table, stats
         return ClusterStats(stats.sums.copy(), stats.weights.copy())
 

@@ -1,0 +1,281 @@
+"""Rows as 16-bit integers: half the memory, and three times the products.
+
+Each row, seen through a `Frame`, is written once as integers times a unit of its own, such
+that its norm is just below 2**15; so are the centers of each step. Products of those are
+exact, no sum of them overflows, and what rounding to units can hide between two scores has
+a rigorous bound: with ``|x - unit * code| <= unit * sqrt(d) / 2`` and the same of centers,
+a score is off by no more than about ``sqrt(d) * 2**-15 * |x| * |c|`` (Cauchy-Schwarz).
+
+Rows whose nearest center stays open within that bound, commonly one in hundreds, are
+looked at again as they are (`distclust.kernels.assign`), so labels are the same bits with
+and without codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from distclust.kernels.assign import CenterTable, assign_tile
+from distclust.kernels.llvm import ROWS, VECTOR_BYTES
+from distclust.kernels.moving import UP, move_rows, renew_lower, renew_upper
+from distclust.kernels.pairs import LANES, nearest_coded, transpose_words
+from distclust.kernels.scaling import Frame
+from distclust.kernels.tile import AHEAD, Panels, new_tile, row_addresses
+
+__all__ = ["CodedCenters", "CodedTile", "Codes", "coded_step", "coded_words", "encode"]
+
+GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
+ROUNDING = 0.51  # units: half of one, and of float32 arithmetic
+LEAST_UNIT = 1e-30
+TILE_ROWS = 1024  # more than of other tiles: rows in doubt fill a vector of those
+FARTHEST = 1e18  # whose square is a float32
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+
+
+def coded_words(n_features: int) -> int:
+    """Return how many words of 4 bytes a row is coded in; 0 where that would gain nothing.
+
+    Examples
+    --------
+    >>> coded_words(50), coded_words(8)
+    (27, 0)
+    """
+    pairs = -(-n_features // 2)
+    return pairs + 2 if n_features >= LANES else 0
+
+
+class Codes(NamedTuple):
+    """Rows in units of their own."""
+
+    frame: Frame
+    words: I32  # (n, pairs + 2): two 16-bit integers each; then, float32, unit and squared norm
+
+    @classmethod
+    def empty(cls, frame: Frame, n_rows: int, empty: Callable[..., Any] = np.empty) -> Codes:
+        """Make room for rows, to be written by `encode`."""
+        return cls(frame, empty((n_rows, coded_words(len(frame.offset))), np.int32))
+
+    def through(self, frame: Frame) -> bool:
+        """Whether these are rows as seen through a frame."""
+        own = self.frame
+        return own.scale == frame.scale and np.array_equal(own.offset, frame.offset)
+
+
+class CodedCenters(NamedTuple):
+    """Centers in units of their own."""
+
+    panels: Panels  # of pairs
+    units: F32  # of as many centers as `panels` has
+    per_norm: float  # bound on the gap that rounding can hide is
+    constant: float  # per_norm * |x| + per_sq_norm * |x|**2 + constant
+    per_sq_norm: float
+
+    @classmethod
+    def of(cls, table: CenterTable) -> CodedCenters:
+        """Code the centers of a table."""
+        seen = (table.exact - table.offset) * table.scale
+        k, d = seen.shape
+        with np.errstate(over="ignore"):
+            norms = np.sqrt((seen * seen).sum(axis=1))
+            half_norms = (norms * norms / 2).astype(np.float32)
+        usable = np.minimum(norms, FARTHEST)
+        units = np.maximum(usable / GREATEST, LEAST_UNIT).astype(np.float32)
+        codes = np.zeros((k, d + d % 2), dtype=np.int16)
+        np.clip(np.rint(seen / units[:, np.newaxis]), -GREATEST, GREATEST, out=seen)
+        codes[:, :d] = seen
+        panels = Panels.of(codes.view(np.int32), half_norms)
+        filled = np.zeros(len(panels.half_norms), dtype=np.float32)
+        filled[:k] = units
+        reach = float(norms.max()) * (1 + 1e-6)
+        unit, rounding = float(np.finfo(np.float32).eps) / 2, ROUNDING * d**0.5 / GREATEST
+        spare = 2.02  # two centers are compared, with a little to spare
+        per_norm = spare * ((2 * rounding + rounding**2 + 8 * unit) * reach + d * LEAST_UNIT)
+        constant = spare * (3 * unit * reach**2 + d * LEAST_UNIT * (1 + reach))
+        beyond = constant if reach < FARTHEST else np.inf
+        return cls(panels, filled, per_norm, beyond, table.per_sq_norm)
+
+
+class CodedTile(NamedTuple):
+    """A tile of rows and what is known of each, as in `distclust.kernels.tile.Tile`."""
+
+    row_ids: npt.NDArray[np.int64]  # (TILE_ROWS,): IN
+    least: F32
+    second: F32
+    sq_norms: F32
+    margins: F32
+    labels: I32
+    words: I32  # (pairs + 2, LANES): of a vector of rows, transposed
+    doubtful: npt.NDArray[np.int64]  # (TILE_ROWS,): places of rows that are looked at again
+
+
+def encode(X: npt.NDArray[Any], frame: Frame, words: I32) -> None:
+    """Code rows of shape (n, d), float32 or float64, into `Codes.words` of theirs (OUT)."""
+    offset, scale = frame.offset.astype(X.dtype), X.dtype.type(frame.scale)
+    _encode(X, offset, scale, words.view(np.int16), words.view(np.float32))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _encode(X, offset, scale, integers, floats):  # type: ignore[no-untyped-def]
+    n, d = X.shape
+    row, at = np.empty(d, X.dtype), floats.shape[1] - 2
+    for i in range(n):
+        sq_norm = _see(X[i], offset, scale, row)
+        unit = np.float32(max(np.sqrt(sq_norm) / GREATEST * (1 + 1e-6), LEAST_UNIT))
+        factor = X.dtype.type(1.0) / X.dtype.type(unit)
+        line = integers[i]
+        line[2 * at - 1] = 0  # of the last pair, if d is odd
+        for j in range(d):
+            line[j] = np.int16(np.rint(row[j] * factor))
+        floats[i, at] = unit
+        floats[i, at + 1] = sq_norm
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _see(x, offset, scale, row):  # type: ignore[no-untyped-def]
+    """Write a row as it is seen; return its squared norm."""
+    total = x.dtype.type(0)
+    for j in range(row.shape[0]):
+        value = (x[j] - offset[j]) * scale
+        row[j] = value
+        total += value * value
+    return total
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def coded_step(  # type: ignore[no-untyped-def]
+    X, weights, table, grid, words, centers, travelled, memory, stats
+):
+    """Do what `distclust.kernels.lloyd.lloyd_step` does, with coded rows and centers."""
+    n, d = X.shape
+    tile, coded = new_tile(X, table), _new_coded_tile(words)
+    slack = (d + 8) * np.finfo(np.float32).eps
+    labels, upper, lower = memory
+    own, others = travelled
+    bounded = len(upper) > 0
+    count, seen, moved, doubtful = 0, 0, 0, 0
+    for row in range(n):
+        label = labels[row]
+        known = bounded and label >= 0
+        if not (known and (upper[row] + own[label]) * UP < lower[row, 0] - others[label]):
+            coded.row_ids[count] = row
+            count += 1
+        if count == TILE_ROWS or (row == n - 1 and count > 0):
+            doubtful += _label_tile(X, count, table, tile, words, centers, coded)
+            if bounded:
+                renew_upper(coded, count, slack, own, memory)
+                renew_lower(coded, count, others, memory)
+            found = coded.labels
+            moved += move_rows(X, coded.row_ids[:count], found, weights, grid, labels, stats)
+            seen, count = seen + count, 0
+    return seen, moved, doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _new_coded_tile(words):  # type: ignore[no-untyped-def]
+    """Allocate a tile for coded rows."""
+    return CodedTile(
+        np.zeros(TILE_ROWS, np.int64),
+        np.zeros(TILE_ROWS, np.float32),
+        np.zeros(TILE_ROWS, np.float32),
+        np.zeros(TILE_ROWS, np.float32),
+        np.zeros(TILE_ROWS, np.float32),
+        np.zeros(TILE_ROWS, np.int32),
+        np.zeros((words.shape[1], LANES), np.int32),
+        np.zeros(TILE_ROWS, np.int64),
+    )
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[no-untyped-def]
+    """Find the labels of the first `count` rows in coded.row_ids, and how clear they are.
+
+    Writes to `coded` what `distclust.kernels.assign.assign_tile` writes to `tile`, which
+    serves the rows in doubt. Returns how many those are.
+    """
+    _score_tile(words, count, centers, coded)
+    doubtful = _find_doubtful(coded, count, centers)
+    for start in range(0, doubtful, len(tile.row_ids)):
+        part = min(doubtful - start, len(tile.row_ids))
+        for i in range(part):
+            tile.row_ids[i] = coded.row_ids[coded.doubtful[start + i]]
+        assign_tile(X, part, table, tile)
+        for i in range(part):
+            place = coded.doubtful[start + i]
+            coded.labels[place] = tile.labels[i]
+            coded.second[place] = coded.least[place]
+            coded.least[place] += coded.margins[place]
+    return doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _find_doubtful(coded, count, centers):  # type: ignore[no-untyped-def]
+    """Write coded.margins; list the rows whose two nearest centers they cannot tell apart."""
+    least, second, margins, sq_norms = coded.least, coded.second, coded.margins, coded.sq_norms
+    spare = np.float32(1.001)
+    constant, per_norm = np.float32(centers.constant), np.float32(centers.per_norm)
+    per_sq_norm = np.float32(centers.per_sq_norm)
+    doubtful = 0
+    for i in range(count):
+        sq_norm = spare * sq_norms[i]
+        margins[i] = spare * (constant + per_norm * np.sqrt(sq_norm) + per_sq_norm * sq_norm)
+        doubtful += not second[i] > least[i] + margins[i]
+    if doubtful == 0:
+        return 0
+    doubtful = 0
+    for i in range(count):
+        if not second[i] > least[i] + margins[i]:
+            coded.doubtful[doubtful] = i
+            doubtful += 1
+    return doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _score_tile(words, count, centers, coded):  # type: ignore[no-untyped-def]
+    """Find the two least scores of the first `count` rows in coded.row_ids, and where."""
+    n_words, row_ids, panels = words.shape[1], coded.row_ids, centers.panels
+    at, pitch, words_at = words.ctypes.data, words.strides[0], coded.words.ctypes.data
+    values_at, norms_at = panels.values.ctypes.data, panels.half_norms.ctypes.data
+    units_at = centers.units.ctypes.data
+    least, second = coded.least.ctypes.data, coded.second.ctypes.data
+    sq_norms, labels = coded.sq_norms.ctypes.data, coded.labels.ctypes.data
+    filled = -(-count // LANES) * LANES
+    row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
+    for i in range(0, filled, LANES):
+        for part in range(0, LANES, ROWS):
+            after = min(i + AHEAD, filled - LANES) + part
+            _see_words(at, pitch, row_ids, i + part, after, n_words, words_at, part)
+        shift = 4 * i
+        nearest_coded(
+            words_at,
+            n_words - 2,
+            values_at,
+            norms_at,
+            units_at,
+            panels.counts,
+            (least + shift, second + shift, sq_norms + shift, labels + shift),
+        )
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _see_words(at, pitch, row_ids, i, after, n_words, words_at, part):  # type: ignore[no-untyped-def]
+    """Transpose `ROWS` rows' words, block by block; the last may overlap the one before.
+
+    Meanwhile the rows that come `after` are fetched.
+    """
+    r0, r1, r2, r3, r4, r5, r6, r7 = row_addresses(at, pitch, row_ids, i)
+    n0, n1, n2, n3, n4, n5, n6, n7 = row_addresses(at, pitch, row_ids, after)
+    for block in range(0, n_words, ROWS):
+        column = min(block, n_words - ROWS)
+        j = 4 * column
+        transpose_words(
+            (r0 + j, r1 + j, r2 + j, r3 + j, r4 + j, r5 + j, r6 + j, r7 + j),
+            (n0 + j, n1 + j, n2 + j, n3 + j, n4 + j, n5 + j, n6 + j, n7 + j),
+            words_at + part * 4 + column * VECTOR_BYTES,
+        )

@@ -1,0 +1,120 @@
+"""Rows as 16-bit integers: what they say is within their bounds, and labels are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from distclust.kernels.assign import CenterTable, center_table, nearest_labels
+from distclust.kernels.coded import CodedCenters, Codes, encode
+from distclust.kernels.lloyd import ClusterStats, Counts, Drift, Memory, lloyd_step
+from distclust.kernels.scaling import FixedPoint, Frame, extremes
+
+N = 700  # more than one vector, and a part of one
+
+
+def rows(d: int, dtype: str, seed: int = 0) -> npt.NDArray[Any]:
+    """Overlapping rows of features of different scales."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(N, d)) * rng.uniform(0.1, 10, d) + 100
+    return np.ascontiguousarray(X, dtype=dtype)
+
+
+def frame_of(X: npt.NDArray[Any]) -> Frame:
+    middle = X.mean(axis=0, dtype=np.float64).astype(X.dtype).astype(np.float64)
+    return Frame.around(middle, float(np.sqrt(((X - middle) ** 2).sum(axis=1).max())))
+
+
+def coded(X: npt.NDArray[Any], frame: Frame) -> Codes:
+    codes = Codes.empty(frame, len(X))
+    codes.words[:] = -1  # what is not written shows
+    encode(X, frame, codes.words)
+    return codes
+
+
+def decoded(codes: Codes, d: int) -> npt.NDArray[np.float64]:
+    """Return the rows that codes stand for, as seen through the frame."""
+    units = codes.words.view(np.float32)[:, -2].astype(np.float64)
+    return codes.words[:, :-2].copy().view(np.int16)[:, :d] * units[:, np.newaxis]
+
+
+def labels_by_codes(
+    X: npt.NDArray[Any], table: CenterTable, frame: Frame
+) -> tuple[npt.NDArray[np.int32], Counts]:
+    """Take one step from nothing."""
+    rounding = FixedPoint.around(frame.offset, extremes(X, None), weighted=False)
+    k, d = table.exact.shape
+    memory = Memory.blank(len(X)).with_bounds(1)
+    centers = coded(X, frame).words, CodedCenters.of(table)
+    counts = lloyd_step(
+        X, None, table, rounding, Drift.none(k), memory, ClusterStats.empty(k, d), coded=centers
+    )
+    return memory.labels, counts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [16, 17, 50])
+def test_codes_are_rows_to_half_a_unit(d: int, dtype: str) -> None:
+    X = rows(d, dtype)
+    X[3] = X.mean(axis=0)
+    X[4] = frame_of(X).offset  # no norm at all
+    frame = frame_of(X)
+    codes = coded(X, frame)
+    floats = codes.words.view(np.float32)
+    seen = (X.astype(np.float64) - frame.offset) * frame.scale
+    assert (np.abs(decoded(codes, d) - seen) <= 0.51 * floats[:, -2:-1]).all()
+    np.testing.assert_allclose(floats[:, -1], (seen**2).sum(axis=1), rtol=1e-5, atol=1e-12)
+    if d % 2:
+        assert (codes.words[:, :-2].copy().view(np.int16)[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("d", "k"), [(16, 2), (17, 9), (50, 10), (50, 23)])
+def test_labels_are_canonical(d: int, k: int, dtype: str) -> None:
+    X = rows(d, dtype)
+    frame, table = frame_of(X), center_table(X[:k], frame_of(X))
+    labels, counts = labels_by_codes(X, table, frame)
+    np.testing.assert_array_equal(labels, nearest_labels(X, table))
+    assert counts.seen == N
+    assert counts.doubtful < N / 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_codes_cannot_tell_apart_is_looked_at_again(dtype: str) -> None:
+    """Centers nearer to each other than a unit, centers twice, and rows far out."""
+    X = rows(20, dtype)
+    X[:7] *= 1000
+    centers = np.repeat(X[10:14], 3, axis=0)
+    centers[1::3] += np.array(1e-4, dtype)
+    frame = frame_of(X)
+    table = center_table(centers, frame)
+    labels, counts = labels_by_codes(X, table, frame)
+    np.testing.assert_array_equal(labels, nearest_labels(X, table))
+    assert counts.doubtful > N / 2
+    assert not np.isin(labels, [2, 5, 8, 11]).any()  # of equals, the first
+
+
+@pytest.mark.parametrize("far", [1e15, 1e25])
+def test_centers_far_away(far: float) -> None:
+    X = rows(18, "float32")
+    centers = X[:6].copy()
+    centers[2], centers[4, 0] = far, -far
+    frame = frame_of(X)
+    table = center_table(centers, frame)
+    labels, counts = labels_by_codes(X, table, frame)
+    np.testing.assert_array_equal(labels, nearest_labels(X, table))
+    assert counts.doubtful == N or far < 1e18
+
+
+def test_products_are_exact_at_the_greatest() -> None:
+    """One feature of the norm's whole size: the largest integers there are."""
+    X = np.zeros((N, 16), np.float32)
+    X[:, 5] = np.where(np.arange(N) % 2, 1.0, -1.0)
+    frame = Frame(np.zeros(16), 1.0)
+    table = center_table(X[:2].copy(), frame)
+    labels, counts = labels_by_codes(X, table, frame)
+    np.testing.assert_array_equal(labels, np.arange(N) % 2)
+    assert counts.doubtful == 0
