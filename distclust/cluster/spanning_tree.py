@@ -162,7 +162,7 @@ def _enough_cells(backend: Backend, source: Source, k: int) -> int:
     """Choose one cell where that can use all threads, or for few rows; else as they fit."""
     if backend.threads_for(1) >= backend.slots * backend.threads_per_worker:
         return 1
-    row_nbytes = 24 * source.n_features + 12 * k + 128  # rows, their tree, neighbour lists, search
+    row_nbytes = 28 * source.n_features + 12 * k + 160  # rows, their tree, neighbour lists, search
     wanted = partitions_for(source.n_rows, row_nbytes, backend.slots)
     return max(1, min(wanted, source.n_rows // MIN_ROWS_PER_CELL))
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.hierarchy import CondensedTree
-from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, Mapper, over_leaves
+from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, Mapper, over_leaves, searching
 from distclust.kernels.lanes import RUN
 from distclust.kernels.neighbors import empty_lists, fill_lists
 
@@ -57,6 +57,7 @@ def reach(queries: KDTree, tree: KDTree, core: F64, min_samples: int, map_tiles:
     n, rows = len(queries.order), len(tree.order)
     found = Reached(np.zeros(n, np.int32), np.empty(n))
     few, more = min(min_samples + 1, rows), min(2 * min_samples, rows)
+    queries = searching(queries, tree, map_tiles)
     over_leaves(map_tiles, queries, _reach, queries, tree, core, few, more, found)
     return found
 

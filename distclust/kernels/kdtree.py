@@ -34,6 +34,7 @@ from distclust.kernels.lanes import (
     manhattan,
     sq_euclidean,
 )
+from distclust.kernels.sieve import Sieve, fill_sieve, make_sieve
 
 __all__ = [
     "CHEBYSHEV",
@@ -48,6 +49,7 @@ __all__ = [
     "leaf_box_distances",
     "leaf_distances",
     "over_leaves",
+    "searching",
 ]
 
 F64 = npt.NDArray[np.float64]
@@ -56,7 +58,9 @@ I64 = npt.NDArray[np.int64]
 LEAF = LANES  # points a leaf
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 UNBOUNDED = float(np.finfo(np.float64).max)  # below the infinity of padding
+SIEVED = 16  # features from which on products rule out pairs before they are measured
 _TILES, _MIN_TILE_LEAVES = 128, 16
+_CENTER_ROWS = 1000  # that the center of products is the median of: outliers do not move it
 
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 """Applies a function to tiles, maybe on several threads; results in tile order."""
@@ -70,6 +74,7 @@ class KDTree(NamedTuple):
     high: F64  # (nodes, d)
     order: I64  # (n,): which row of the input is at each place of the tree
     metric: int
+    sieve: Sieve
 
     @property
     def n_leaves(self) -> int:
@@ -97,10 +102,25 @@ def build(X: F64, metric: int, map_tiles: Mapper) -> KDTree:
     map_tiles(lambda node: _arrange(points, order, node, depth, depth), range(1 << tops, 2 << tops))
     blocks = np.empty((leaves, d, LEAF))
     low, high = np.full((2 << depth, d), np.inf), np.full((2 << depth, d), -np.inf)
-    tree = KDTree(blocks, low, high, order, metric)
+    center = np.median(X[:: -(-n // _CENTER_ROWS)], axis=0)
+    tree = KDTree(blocks, low, high, order, metric, make_sieve(0, center))
     over_leaves(map_tiles, tree, _fill_leaves, points, blocks, low, high, depth)
     _join_boxes(low, high)
-    return tree
+    return _sieved(tree, center, map_tiles) if metric == EUCLIDEAN and d >= SIEVED else tree
+
+
+def _sieved(tree: KDTree, center: F64, map_tiles: Mapper) -> KDTree:
+    sieve = make_sieve(tree.n_leaves, center)
+    over_leaves(map_tiles, tree, fill_sieve, tree.blocks, len(tree.order), sieve)
+    return tree._replace(sieve=sieve)
+
+
+def searching(queries: KDTree, tree: KDTree, map_tiles: Mapper) -> KDTree:
+    """Return queries ready to search another tree: products are relative to its center."""
+    mine, theirs = queries.sieve, tree.sieve
+    if not len(theirs.longest) or np.array_equal(mine.center, theirs.center):
+        return queries
+    return _sieved(queries, theirs.center, map_tiles)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

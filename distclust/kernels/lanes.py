@@ -30,7 +30,9 @@ __all__ = [
     "insert_run",
     "lanes_below",
     "lanes_equal",
+    "lanes_of",
     "lanes_up_to",
+    "lanes_within",
     "lowest",
     "manhattan",
     "mutual_reach",
@@ -208,6 +210,32 @@ def _compare(operator: str) -> Any:
 lanes_below = _compare("<")
 lanes_up_to = _compare("<=")
 lanes_equal = _compare("==")
+
+
+@intrinsic
+def lanes_of(typing_context: Any, groups: Any, place: Any, group: Any) -> Any:
+    """Return bits that say whether ``groups[place + i] == group`` (int32)."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
+        whose = _load(
+            builder, builder.gep(_array(context, builder, groups, args[0]).data, [args[1]])
+        )
+        return builder.bitcast(builder.icmp_signed("==", whose, _spread(builder, args[2])), _I32)
+
+    return types.uint32(groups, types.int64, types.int32), generate
+
+
+@intrinsic
+def lanes_within(typing_context: Any, values: Any, place: Any, bound: Any) -> Any:
+    """Return bits that say whether ``values[place + i] <= bound``."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
+        lanes = _load(
+            builder, builder.gep(_array(context, builder, values, args[0]).data, [args[1]])
+        )
+        return builder.bitcast(builder.fcmp_ordered("<=", lanes, _spread(builder, args[2])), _I32)
+
+    return types.uint32(values, types.int64, types.float64), generate
 
 
 @intrinsic

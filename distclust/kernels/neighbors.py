@@ -21,6 +21,7 @@ from distclust.kernels.kdtree import (
     leaf_box_distances,
     leaf_distances,
     over_leaves,
+    searching,
 )
 from distclust.kernels.lanes import (
     RUN,
@@ -30,6 +31,7 @@ from distclust.kernels.lanes import (
     lanes_up_to,
     lowest,
 )
+from distclust.kernels.sieve import Room, empty_room, sift
 
 __all__ = ["Neighbors", "empty_lists", "fill_lists", "neighbors", "neighbors_within"]
 
@@ -50,6 +52,7 @@ class Lists(NamedTuple):
     tied: npt.NDArray[np.bool_]  # (LEAF,)
     bounds: npt.NDArray[np.float64]  # (LEAF,): what is farther does not count; -1 for no point
     last: int  # where the k-th is
+    room: Room
 
 
 def neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
@@ -81,6 +84,7 @@ def neighbors_within(
     """
     n = len(queries.order)
     found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.empty(n, np.bool_))
+    queries = searching(queries, tree, map_tiles)
     over_leaves(map_tiles, queries, _neighbors, queries, tree, False, radius, found)
     return found
 
@@ -105,7 +109,8 @@ def empty_lists(k):  # type: ignore[no-untyped-def]
     """Make room for the `k` nearest of each point of a leaf."""
     shape = (LEAF, RUN + -(-k // RUN) * RUN)
     dist, place = np.empty(shape), np.empty(shape, np.int32)
-    return Lists(dist, place, np.empty(LEAF, np.bool_), np.empty(LEAF), RUN + k - 1)
+    bounds, tied = np.empty(LEAF), np.empty(LEAF, np.bool_)
+    return Lists(dist, place, tied, bounds, RUN + k - 1, empty_room())
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -130,18 +135,18 @@ def fill_lists(queries, leaf, tree, own, lists):  # type: ignore[no-untyped-def]
     gaps, scratch = np.empty(LEAF), np.empty(LEAF)
     stack, stack_bound = np.empty(128, np.int64), np.empty(128)
     home = box if own else _leaf_around(queries, box, tree)
-    _scan(queries, leaf, tree, home - top, own, lists, gaps, scratch)
-    reach = lists.bounds.max()
-    stack[0], size = 1, 1
-    stack_bound[0] = box_distance(queries, box, tree, 1)
+    reach, begun = lists.bounds.max(), False
+    stack[0], stack[1], size = 1, home, 2
+    stack_bound[0], stack_bound[1] = box_distance(queries, box, tree, 1), 0.0
     while size > 0:
         size -= 1
         at = stack[size]
-        if stack_bound[size] > reach or at == home:
+        if stack_bound[size] > reach or (begun and at == home):
             continue
         if reach == 0 and _first_place(at, top) > lists.place[:, lists.last].max():
             continue  # copies of one point, and lists are full of earlier ones
         if at >= top:
+            begun = True
             _scan(queries, leaf, tree, at - top, own, lists, gaps, scratch)
             reach = lists.bounds.max()
             continue
@@ -177,7 +182,7 @@ def _first_place(node, top):  # type: ignore[no-untyped-def]
     return (node - top) * LEAF
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _scan(queries, leaf, tree, other, own, lists, gaps, scratch):  # type: ignore[no-untyped-def]
     """Offer the points of a leaf to each query of another (lists: INOUT)."""
     bounds, first = lists.bounds, other * LEAF
@@ -189,6 +194,8 @@ def _scan(queries, leaf, tree, other, own, lists, gaps, scratch):  # type: ignor
         if first < lists.place[q, lists.last]:
             active |= equal & (~equal + np.uint32(1))
         equal &= equal - np.uint32(1)
+    if tree.sieve.longest.shape[0] > 0:
+        active = sift(queries.sieve, leaf, tree.sieve, other, active, bounds, lists.room)
     while active != 0:
         q = lowest(active)
         active &= active - np.uint32(1)

@@ -28,8 +28,10 @@ from distclust.kernels.kdtree import (
     leaf_box_distances,
     leaf_distances,
     over_leaves,
+    searching,
 )
-from distclust.kernels.lanes import lanes_up_to, lowest, mutual_reach
+from distclust.kernels.lanes import lanes_of, lanes_up_to, lanes_within, lowest, mutual_reach
+from distclust.kernels.sieve import Room, empty_room, sift
 
 __all__ = [
     "Edges",
@@ -75,6 +77,14 @@ class Search(NamedTuple):
     partner: I64  # (n,): its other end, or -1
     exact: npt.NDArray[np.bool_]  # (n,): no edge out of the component precedes it
     listed: npt.NDArray[np.bool_]  # (n,): the neighbour list may have edges to offer
+
+
+class Scratch(NamedTuple):
+    """What scans of leaves work in."""
+
+    apart: F64  # (LEAF,)
+    dist: F64  # (LEAF,)
+    sift: Room
 
 
 def start_search(tree: KDTree, core: F64, ids: I64, group: I32) -> Search:
@@ -144,6 +154,7 @@ def edges_between(
     Edges
         At most one for each query, and the first of each component among them.
     """
+    queries = searching(queries, tree, map_tiles)
     over_leaves(map_tiles, queries, search_leaves, queries, mine, tree, theirs, False, bound)
     a = np.flatnonzero(mine.partner >= 0)
     return Edges(a, mine.partner[a], mine.weight[a])
@@ -163,17 +174,18 @@ def search_leaves(queries, mine, tree, theirs, own, bound, first, last):  # type
     `own` says that both trees are the same (mine, bound: INOUT).
     """
     top, own_top = tree.low.shape[0] // 2, queries.low.shape[0] // 2
-    limits, scratch, apart = np.empty(LEAF), np.empty(LEAF), np.empty(LEAF)
+    limits, room = np.empty(LEAF), Scratch(np.empty(LEAF), np.empty(LEAF), empty_room())
     stack, stack_bound = np.empty(128, np.int64), np.empty(128)
     for leaf in range(first, last):
         reach, group = _begin(mine, bound, leaf, limits)
         if reach < 0:
             continue
         box = own_top + leaf
-        if own and (group < 0 or mine.node_group[box] != group):
-            reach = _scan(queries, mine, tree, theirs, bound, leaf, leaf, limits, apart, scratch)
         stack[0], size = 1, 1
         stack_bound[0] = box_distance(queries, box, tree, 1)
+        begun = not own
+        if own:
+            stack[1], stack_bound[1], size = box, 0.0, 2
         while size > 0:
             size -= 1
             at = stack[size]
@@ -181,14 +193,13 @@ def search_leaves(queries, mine, tree, theirs, own, bound, first, last):  # type
                 stack_bound[size] > reach
                 or theirs.node_core[at] > reach
                 or (group >= 0 and theirs.node_group[at] == group)
-                or (own and at == box)
+                or (own and begun and at == box)
             ):
                 continue
+            begun = True
             if at >= top:
                 other = at - top
-                reach = _scan(
-                    queries, mine, tree, theirs, bound, leaf, other, limits, apart, scratch
-                )
+                reach = _scan(queries, mine, tree, theirs, bound, leaf, other, limits, room)
                 continue
             near, far = 2 * at, 2 * at + 1
             to_near = box_distance(queries, box, tree, near)
@@ -233,24 +244,31 @@ def _end(mine, leaf, limits):  # type: ignore[no-untyped-def]
         mine.least[p] = max(mine.least[p], limits[q])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _scan(queries, mine, tree, theirs, bound, leaf, other, limits, apart, scratch):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _scan(queries, mine, tree, theirs, bound, leaf, other, limits, room):  # type: ignore[no-untyped-def]
     """Offer the points of leaf `other` to those of a leaf that search (limits: INOUT).
 
     Returns the greatest limit that is left.
     """
     node = tree.low.shape[0] // 2 + other
-    start, place = leaf * LEAF, other * LEAF
+    start, place, whole = leaf * LEAF, other * LEAF, theirs.node_group[node]
+    apart, scratch, sieved = room.apart, room.dist, tree.sieve.longest.shape[0] > 0
     leaf_box_distances(queries, leaf, tree, node, apart)
     active = lanes_up_to(apart, limits)
+    if whole >= 0:
+        active &= ~lanes_of(mine.group, start, whole)
+    if sieved:
+        active = sift(queries.sieve, leaf, tree.sieve, other, active, limits, room.sift)
     while active != 0:
         q = lowest(active)
         active &= active - np.uint32(1)
         p = start + q
         group = mine.group[p]
-        if theirs.node_group[node] == group:
-            continue
         limit = min(limits[q], bound[group])
+        if sieved:
+            near = room.sift.lanes[q] & lanes_within(theirs.core, place, limit)
+            if near & ~lanes_of(theirs.group, place, group) == 0:
+                continue
         leaf_distances(queries, leaf, q, tree, other, scratch)
         mutual_reach(scratch, theirs.core, theirs.group, place, mine.core[p], group)
         lanes = lanes_up_to(scratch, limit)

@@ -14,6 +14,7 @@ from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
 from distclust.kernels.coded import coded_words
 from distclust.kernels.grouped import groups_of_row
+from distclust.kernels.kdtree import SIEVED
 from distclust.kernels.tile import TILE_ROWS
 
 __all__ = [
@@ -248,15 +249,17 @@ def minibatch_cost(
 def hdbscan_cost(min_samples: int, n_features: int) -> AlgorithmCost:
     """What HDBSCAN holds: no iterations, and time that no formula tells.
 
-    Of each row a worker has two float64 copies in tree order, its `min_samples` nearest
-    neighbors (a distance and a place) and some 60 bytes of searches.
+    Of each row a worker has two float64 copies in tree order and, from `SIEVED` features on,
+    one of float32, its `min_samples` nearest neighbors (a distance and a place) and some 60
+    bytes of searches.
 
     Examples
     --------
     >>> hdbscan_cost(10, 2).row_state_bytes
     212
     """
-    row_bytes = 2 * 8 * n_features + 12 * min_samples + 60
+    sieve_bytes = 4 * n_features + 20 if n_features >= SIEVED else 0
+    row_bytes = 2 * 8 * n_features + sieve_bytes + 12 * min_samples + 60
     return AlgorithmCost(
         to_worker_bytes=0,
         to_driver_bytes=0,
