@@ -22,7 +22,7 @@ from benchmarks import (
     scaling,
 )
 from benchmarks.cases import CASES, QUALITY, from_file
-from benchmarks.density_data import Size
+from benchmarks.density_data import GRID, Size
 from benchmarks.modes import MODES
 from benchmarks.ours import OURS
 from benchmarks.peers import PEERS
@@ -85,6 +85,12 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
         help="seconds of its fits in a case after which a contender begins no other",
     )
     command.add_argument(
+        "--patience",
+        type=float,
+        default=float("inf"),
+        help="seconds that a fit may take, judging by a case of fewer rows, for it to begin",
+    )
+    command.add_argument(
         "--budgets",
         type=_numbers,
         help="limits on iterations, comma-separated, for the modes iterations and curve",
@@ -139,7 +145,8 @@ def _hdbscan(command: argparse.ArgumentParser) -> None:
         "--sizes",
         type=_sizes,
         default="50000x2,50000x3,50000x5,50000x10,50000x32",
-        help="rows x features, comma-separated; default: %(default)s",
+        help="rows x features, comma-separated, or 'grid' for 50,000 to 10,000,000 x 2 to 32; "
+        "default: %(default)s",
     )
     command.add_argument(
         "--peers",
@@ -167,6 +174,12 @@ def _hdbscan(command: argparse.ArgumentParser) -> None:
         type=float,
         default=float("inf"),
         help="seconds of its fits in a case after which a contender begins no other",
+    )
+    command.add_argument(
+        "--patience",
+        type=float,
+        default=float("inf"),
+        help="seconds that a fit may take, judging by a case of fewer rows, for it to begin",
     )
     command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     command.add_argument("--json", type=Path, help="file to append JSON lines to")
@@ -301,7 +314,7 @@ def _map(command: argparse.ArgumentParser) -> None:
 
 def _sizes(text: str) -> list[Size]:
     """Parse sizes such as 200000x5, comma-separated."""
-    return [Size.parse(size) for size in text.split(",")]
+    return GRID if text == "grid" else [Size.parse(size) for size in text.split(",")]
 
 
 def _cases(text: str) -> list[projection.Case]:

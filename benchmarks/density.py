@@ -1,4 +1,8 @@
-"""Runs the HDBSCAN contenders: they take turns, and every fit is timed whole."""
+"""Runs the HDBSCAN contenders: they take turns, and every fit is timed whole.
+
+What the file of results already holds is not run again, so what was interrupted goes on:
+peers' results count whatever the commit, distclust's if they are of the same one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from benchmarks.density_data import Size, make
 from benchmarks.density_peers import ORACLES, OURS, PEERS, DensityContender
 from benchmarks.density_ties import differing_rows, only_ties_differ
 from benchmarks.environment import environment
-from benchmarks.memory import peak_memory
+from benchmarks.memory import cpu_seconds, peak_memory
 from benchmarks.places import PLACES, Place, opened
 from benchmarks.report import headline
 from benchmarks.timing import failures_noted, timed
@@ -42,6 +46,7 @@ class Options:
     partitions: Sequence[int]
     repeats: int
     limit: float
+    patience: float
     workers: int
     json: Path | None
 
@@ -56,6 +61,7 @@ class Series:
 
     contender: DensityContender
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     labels: np.ndarray | None = None
     linkage: np.ndarray | None = None
     peak_nbytes: int | None = None
@@ -74,16 +80,63 @@ def run(options: Options) -> int:
             present.append(contender)
         else:
             console.print(f"[yellow]skipped[/] {contender.name}: {reason}", highlight=False)
-    lines = []
+    lines = _held(options, about["commit"])
     for size in options.sizes:
-        for line in _case(options, size, present):
-            lines.append(line)
+        ahead = []
+        for contender in present:
+            reason = _left_out(contender, size, options, lines)
+            if reason is None:
+                ahead.append(contender)
+            else:
+                console.print(f"{size}: {contender.name}: {reason}", highlight=False)
+        for line in _case(options, size, ahead) if ahead else ():
+            lines.append({**line, **about})
             console.print(report.sentence(line), highlight=False)
             if options.json is not None:
                 with options.json.open("a") as file:
-                    file.write(json.dumps({**line, **about}) + "\n")
-    report.show(lines, console)
+                    file.write(json.dumps(lines[-1]) + "\n")
+    report.show(report.newest(lines), console)
     return int(any(line["error"] for line in lines))
+
+
+def _held(options: Options, commit: str | None) -> list[report.Line]:
+    """Return what the file holds of the same parameters, ours only of this commit."""
+    if options.json is None or not options.json.exists():
+        return []
+    asked = {**options.parameters(), "workers": options.workers, "error": None}
+    same = commit is not None and not commit.endswith("-dirty")
+    return [
+        line
+        for line in map(json.loads, options.json.read_text().splitlines())
+        if line["benchmark"] == "hdbscan"
+        and asked.items() <= line.items()
+        and (not line["ours"] or (same and line["commit"] == commit))
+    ]
+
+
+def _left_out(
+    contender: DensityContender, size: Size, options: Options, lines: Sequence[report.Line]
+) -> str | None:
+    """Say why a contender has nothing to do in a case: it is done, or would take too long.
+
+    Time grows at least with rows, so a case of fewer rows and as many features tells.
+    """
+    if size.n_rows > (contender.max_rows or size.n_rows):
+        return f"looks at all pairs of rows, and stays out beyond {contender.max_rows:,}"
+    mine = [line for line in lines if line["contender"] == contender.name and not line["error"]]
+    if any(line["case"] == str(size) for line in mine):
+        return "was measured before"
+    expected = max(
+        (
+            line["median_seconds"] * size.n_rows / line["n_rows"]
+            for line in mine
+            if line["n_features"] == size.n_features and line["n_rows"] < size.n_rows
+        ),
+        default=0.0,
+    )
+    if expected > options.patience:
+        return f"would take {expected:.0f} s or more, judging by fewer rows"
+    return None
 
 
 def _contenders(options: Options) -> list[DensityContender]:
@@ -100,7 +153,7 @@ def _case(
     X = make(size)
     everyone: list[Series] = []
     for kind in PLACES:
-        here = [c for c in present if c.place == kind and len(X) <= (c.max_rows or len(X))]
+        here = [contender for contender in present if contender.place == kind]
         if here:
             with opened(kind, options.workers, 1, "numpy") as place:
                 everyone += _measure(here, place, X, options)
@@ -125,9 +178,11 @@ def _measure(
         for series in everyone:
             if series.error is not None or sum(series.seconds) > options.limit:
                 continue
+            cpu = cpu_seconds()
             with failures_noted(series), peak_memory() as memory:
                 seconds, model = timed(partial(series.contender.fit, X, **asked), options.workers)
             if series.error is None:
+                series.cpu_seconds.append(cpu_seconds() - cpu)
                 _note(series, seconds, model, memory.nbytes)
     return everyone
 
@@ -182,6 +237,7 @@ def _record(series: Series, size: Size, options: Options) -> dict[str, Any]:
     return record | {
         "seconds": [round(seconds, 5) for seconds in series.seconds],
         "median_seconds": round(statistics.median(series.seconds), 5),
+        "cpu_seconds": [round(seconds, 3) for seconds in series.cpu_seconds],
         "peak_nbytes": series.peak_nbytes,
         "tree_weight": None if series.linkage is None else float(series.linkage[:, 2].sum()),
     }

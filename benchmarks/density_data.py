@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Size", "make"]
+__all__ = ["GRID", "Size", "make"]
 
 SEED = 20_240_607
 GROUPS = 50
@@ -35,6 +35,13 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.n_rows:,} x {self.n_features}"
+
+
+GRID = [
+    Size(rows * 1000, features)
+    for rows in (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+    for features in (2, 3, 5, 10, 32)
+]
 
 
 def make(size: Size) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Line", "markdown", "sentence", "show"]
+__all__ = ["Line", "cpu_per_row", "markdown", "newest", "sentence", "show"]
 
 Line = dict[str, Any]
 
@@ -25,12 +26,35 @@ def sentence(line: Line) -> str:
     )
 
 
+def newest(lines: Iterable[Line]) -> list[Line]:
+    """Return the last line of each contender in each case, cases by their size."""
+    last = {(line["case"], line["contender"]): line for line in lines}
+    return sorted(last.values(), key=lambda line: (line["n_rows"], line["n_features"]))
+
+
+def cpu_per_row(line: Line) -> float | None:
+    """Return microseconds of CPU time a row; None if it was not measured."""
+    seconds = line.get("cpu_seconds")
+    return 1e6 * statistics.median(seconds) / line["n_rows"] if seconds else None
+
+
 def show(lines: Sequence[Line], console: Console) -> None:
     """Print all results: what was measured at length, then in short."""
     result = Table(title="HDBSCAN, medians of whole fits")
     for column in ("case", "contender"):
         result.add_column(column)
-    columns = ["fits", "fit, s", "x ours", "MiB", "clusters", "noise", "tree", "ARI", "labels"]
+    columns = [
+        "fits",
+        "fit, s",
+        "x ours",
+        "CPU us/row",
+        "MiB",
+        "clusters",
+        "noise",
+        "tree",
+        "ARI",
+        "labels",
+    ]
     for column in columns:
         result.add_column(column, justify="right")
     for case, group in _cases(lines).items():
@@ -65,11 +89,12 @@ def _exact_weight(group: Iterable[Line]) -> float | None:
 def _cells(line: Line, base: float | None, exact: float | None) -> list[str]:
     if line["error"]:
         return ["failed"]
-    peak, weight = line["peak_nbytes"], line["tree_weight"]
+    peak, weight, cpu = line["peak_nbytes"], line["tree_weight"], cpu_per_row(line)
     return [
         str(len(line["seconds"])),
         f"{line['median_seconds']:.3f}",
         "" if base is None else f"{line['median_seconds'] / base:.2f}",
+        "" if cpu is None else f"{cpu:.2f}",
         "" if peak is None else f"{peak / (1 << 20):,.0f}",
         f"{line['n_clusters']}",
         f"{line['noise_fraction']:.2%}",

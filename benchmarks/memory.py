@@ -1,13 +1,14 @@
-"""Peak memory of this process and of those it started, read from Linux."""
+"""What this process and those it started use: peak memory, read from Linux, and CPU time."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["PeakMemory", "peak_memory"]
+__all__ = ["PeakMemory", "cpu_seconds", "peak_memory"]
 
 RESET = "5"  # for clear_refs: forget the peak
 
@@ -36,6 +37,20 @@ def peak_memory() -> Iterator[PeakMemory]:
         with contextlib.suppress(OSError):
             growth.append(_held(process, "VmHWM") - before.get(process, 0))
     result.nbytes = max(growth, default=None)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time so far of this process and of all under it that are still alive."""
+    try:
+        import psutil
+    except ImportError:
+        return time.process_time()
+    total = 0.0
+    for process in _processes():
+        with contextlib.suppress(psutil.Error):
+            used = psutil.Process(process).cpu_times()
+            total += used.user + used.system
+    return total
 
 
 def _processes() -> list[int]:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import density_report, plot, projection_report, report, sampling_report
+from benchmarks import (
+    density_plot,
+    density_report,
+    plot,
+    projection_report,
+    report,
+    sampling_report,
+)
 from benchmarks.modes import MODES
 
 __all__ = ["show"]
@@ -19,8 +26,10 @@ def show(json: Sequence[Path], png: Path | None, pooled: Path | None = None) -> 
     console = Console(width=150)
     found = [line for path in json for line in _read(path)]
     density = [line for line in found if line["benchmark"] == "hdbscan"]
-    for run in dict.fromkeys(line["date"] for line in density):  # ratios are of one run
-        density_report.show([line for line in density if line["date"] == run], console)
+    if density:
+        density_report.show(density_report.newest(density), console)
+        if png is not None and len(density) == len(found):
+            density_plot.draw(density_report.newest(density), png)
     sampled = [line for line in found if line["benchmark"] == "sampling"]
     if sampled:
         sampling_report.show(sampled, console)

@@ -24,6 +24,7 @@ def measured(tmp_path: Path) -> list[density_report.Line]:
         partitions=[1],
         repeats=2,
         limit=60.0,
+        patience=60.0,
         workers=1,
         json=result,
     )
@@ -50,7 +51,9 @@ def test_exact_contenders_find_trees_of_the_same_weight(
     assert ours["contender"] == "distclust local P=1"
     assert {"cpu", "cores", "date", "versions", "commit"} <= ours.keys()
     printed = capsys.readouterr().out
-    assert results.show([tmp_path / "results.jsonl"], png=None) == 0
+    png = tmp_path / "results.png"
+    assert results.show([tmp_path / "results.jsonl"], png=png) == 0
+    assert png.read_bytes().startswith(b"\x89PNG")
     table = capsys.readouterr().out.strip().splitlines()
     assert table[-1] in printed
 
@@ -102,6 +105,41 @@ def test_the_short_table_has_seconds_and_ratios_to_the_first_of_ours() -> None:
         line("distclust ray", 3.0, ours=True),
     ]
     assert density_report.markdown(lines).splitlines()[-1] == "| 10 x 2 | 6 (3x) | 2 | 3 |"
+
+
+def test_what_was_measured_or_would_take_too_long_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = density.Options(
+        peers=["hdbscan", "fast_hdbscan", "sklearn"],
+        ours=[],
+        sizes=[Size(100_000, 2), Size(1_000_000, 2)],
+        min_samples=5,
+        min_cluster_size=10,
+        partitions=[],
+        repeats=1,
+        limit=60.0,
+        patience=99.0,
+        workers=1,
+        json=tmp_path / "results.jsonl",
+    )
+    common = {
+        "benchmark": "hdbscan", "min_samples": 5, "min_cluster_size": 10, "workers": 1,
+        "n_rows": 100_000, "n_features": 2, "commit": "old", "place": "here",
+        "peak_nbytes": None, "tree_weight": None, "n_clusters": 3, "noise_fraction": 0.1,
+        "ari": 1.0, "same_labels": True, "reference": "hdbscan", "cpu_seconds": [1.0],
+    }  # fmt: skip
+    lines = [
+        {**line(name, 10.0), **common, "case": "100,000 x 2", "seconds": [10.0]}
+        for name in ("hdbscan", "fast_hdbscan", "sklearn")
+    ]
+    asked.json.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert density.run(asked) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("was measured before") == 3
+    assert printed.count("would take 100 s or more") == 2
+    assert printed.count("stays out beyond 100,000") == 1
+    assert len(asked.json.read_text().splitlines()) == 3
 
 
 def test_new_rows_get_the_labels_of_the_package(tmp_path: Path) -> None:
