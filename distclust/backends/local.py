@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import Any
 
 from distclust.backends.connection import Connection
 from distclust.data.storage import load_within
 from distclust.engine.protocol import Handle, Ref
+from distclust.engine.threads import worker_threads
 from distclust.errors import ConfigError, DistclustError, TaskFailed
 
 __all__ = ["CallingThread", "LocalBackend"]
@@ -93,6 +95,12 @@ class CallingThread(LocalBackend):
 
     def __init__(self) -> None:
         super().__init__(workers=1)
+        self._limits = ExitStack()
+        self._limits.enter_context(worker_threads(1))  # once, rather than in each call
+
+    def close(self) -> None:
+        super().close()
+        self._limits.close()
 
     def _executor(self) -> Executor:
         return _AtOnce()

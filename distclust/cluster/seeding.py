@@ -210,20 +210,27 @@ def _take_nearer(
     partition: Partition, batch: Rows, frame: Frame, known: Nearest, before: int
 ) -> None:
     """Where a center of `batch` is nearer than what is known, take it; `before` came earlier."""
-    table = center_table(batch, frame)
+    nearest = _nearest_of(batch, frame)
 
     def of_share(share: Share) -> None:
         for block, rows in share:
-            if len(batch) == 1:
-                labels = np.zeros(block.n_rows, dtype=np.int32)
-                sq_dist = sq_distances(block.X, table.exact, frame.scale)[:, 0]
-            else:
-                labels, sq_dist = assign(block.X, table)
+            labels, sq_dist = nearest(block.X)
             nearer = sq_dist < known.sq_dist[rows]
             known.labels[rows][nearer] = labels[nearer] + before
             known.sq_dist[rows][nearer] = sq_dist[nearer]
 
     map_tiles(of_share, partition.shares(n_threads()))
+
+
+def _nearest_of(batch: Rows, frame: Frame) -> Callable[[Rows], tuple[npt.NDArray[np.int32], F64]]:
+    """Return what labels rows by the nearest center of `batch`, and measures how far it is."""
+    if len(batch) > 1:
+        return partial(assign, table=center_table(batch, frame))
+    center = batch.astype(np.float64)
+    return lambda X: (
+        np.zeros(len(X), dtype=np.int32),
+        sq_distances(X, center, frame.scale)[:, 0],
+    )
 
 
 def _costs(partition: Partition, chosen: Chosen, frame: Frame) -> F64:

@@ -33,11 +33,12 @@ def exact_sum(values: npt.NDArray[np.float64]) -> int:
     1.0
     """
     digits = np.zeros(_DIGITS, dtype=np.int64)
+    words = np.empty(_DIGITS, dtype=np.uint32)
     _add_digits(values.view(np.int64), digits)
-    total = 0
-    for digit in reversed(digits.tolist()):
-        total = (total << 32) + digit
-    return total
+    over: int = _carry(digits, words)
+    return int.from_bytes(words.astype("<u4", copy=False).tobytes(), "little") + (
+        over << 32 * _DIGITS
+    )
 
 
 def exact_value(total: int) -> float:
@@ -72,3 +73,14 @@ def _add_digits(bits, digits):  # type: ignore[no-untyped-def]
         digits[digit] += sign * (low & low32)
         digits[digit + 1] += sign * ((low >> np.int64(32)) + (high & low32))
         digits[digit + 2] += sign * (high >> np.int64(32))
+
+
+@numba.njit(nogil=True, cache=True)
+def _carry(digits, words):  # type: ignore[no-untyped-def]
+    """Bring digits (IN, (n,)) into [0, 2**32), as words (OUT, (n,)); return what is left over."""
+    over = np.int64(0)
+    for i in range(digits.shape[0]):
+        total = digits[i] + over
+        words[i] = total & np.int64(0xFFFFFFFF)
+        over = total >> np.int64(32)
+    return over

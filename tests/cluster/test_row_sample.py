@@ -190,8 +190,12 @@ def test_allocation(sizes: list[int], data: st.DataObject) -> None:
     assert wanted.sum() == total
     assert (wanted >= 1).all()
     assert (wanted <= sizes).all()
-    exact = 1 + (total - len(sizes)) * (np.array(sizes) - 1) / max(1, sum(sizes) - len(sizes))
-    assert (np.abs(wanted - exact) < 1).all()
+    others = max(1, sum(sizes) - len(sizes))
+    whole, rest = np.divmod((total - len(sizes)) * (np.array(sizes) - 1), others)
+    more = wanted - 1 - whole  # one more goes to the largest remainders, the first of equals
+    by_remainder = np.argsort(-rest, kind="stable")
+    assert more[by_remainder].tolist() == sorted(more.tolist(), reverse=True)
+    assert set(more.tolist()) <= {0, 1}
 
 
 def kinds() -> np.ndarray:
