@@ -26,7 +26,7 @@ from distclust.kernels.scaling import FixedPoint, Frame
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 
 FEW = 16  # centers
-CALM_FEW, CALM_MANY = 64, 10  # centers: one row moves in so many
+CALM_FEW, CALM_MANY = 256, 10  # centers: one row moves in so many
 DOUBTFUL = 4  # codes are given up when they leave more than one row in so many in doubt
 
 Centers = npt.NDArray[Any]
@@ -196,7 +196,9 @@ class Move(NamedTuple):
         drift = last.drift.and_between(last.table, table, last.groups)
         arranged = last.groups.arranged(table) if last.groups else None
         codes = _codes(partition, table) if last.coded and not arranged else None
-        return cls(last, table, drift, arranged, codes and (codes, CodedCenters.of(table)))
+        return cls(
+            last, table, drift, arranged, codes and (codes, CodedCenters.of(table, codes.error))
+        )
 
     def of_rows(self, block: Block, rows: slice, change: Change) -> Change:
         """Bring a block's labels up to date, and what changed."""
@@ -211,15 +213,15 @@ def _codes(partition: Partition, table: CenterTable) -> Codes | None:
     """Return the rows as integers, made at the first call; None where they gain nothing."""
     frame = Frame(table.offset, table.scale)
     known: Codes | None = partition.cache.get("codes")
-    if not coded_words(len(frame.offset)) or (known and known.through(frame)):
+    n_words = coded_words(len(frame.offset))
+    if n_words == 0 or (known and known.through(frame)):
         return known
-    codes = Codes.empty(frame, partition.n_rows, partition.storage.empty)
+    words = partition.storage.empty((partition.n_rows, n_words), np.int32)
 
-    def of_share(share: Share) -> None:
-        for block, rows in share:
-            encode(block.X, frame, codes.words[rows])
+    def of_share(share: Share) -> float:
+        return max(encode(block.X, frame, words[rows]) for block, rows in share)
 
-    map_tiles(of_share, partition.shares(n_threads()))
+    codes = Codes(frame, words, max(map_tiles(of_share, partition.shares(n_threads()))))
     partition.cache["codes"] = codes
     return codes
 

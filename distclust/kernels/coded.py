@@ -3,8 +3,8 @@
 Each row, seen through a `Frame`, is written once as integers times a unit of its own, such
 that its norm is just below 2**15; so are the centers of each step. Products of those are
 exact, no sum of them overflows, and what rounding to units can hide between two scores has
-a rigorous bound: with ``|x - unit * code| <= unit * sqrt(d) / 2`` and the same of centers,
-a score is off by no more than about ``sqrt(d) * 2**-15 * |x| * |c|`` (Cauchy-Schwarz).
+a rigorous bound (Cauchy-Schwarz) by how far rows and centers are from their codes, which
+is known: with d features, about ``sqrt(d / 3) * 2**-15 * |x| * |c|``.
 
 Rows whose nearest center stays open within that bound, commonly one in hundreds, are
 looked at again as they are (`distclust.kernels.assign`), so labels are the same bits with
@@ -13,7 +13,6 @@ and without codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -30,8 +29,8 @@ from distclust.kernels.tile import AHEAD, Panels, new_tile, row_addresses
 __all__ = ["CodedCenters", "CodedTile", "Codes", "coded_step", "coded_words", "encode"]
 
 GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
-ROUNDING = 0.51  # units: half of one, and of float32 arithmetic
-LEAST_UNIT = 1e-30
+ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
+LEAST_UNIT = np.float32(1e-30)
 TILE_ROWS = 1024  # more than of other tiles: rows in doubt fill a vector of those
 FARTHEST = 1e18  # whose square is a float32
 
@@ -56,11 +55,7 @@ class Codes(NamedTuple):
 
     frame: Frame
     words: I32  # (n, pairs + 2): two 16-bit integers each; then, float32, unit and squared norm
-
-    @classmethod
-    def empty(cls, frame: Frame, n_rows: int, empty: Callable[..., Any] = np.empty) -> Codes:
-        """Make room for rows, to be written by `encode`."""
-        return cls(frame, empty((n_rows, coded_words(len(frame.offset))), np.int32))
+    error: float  # units: no row is farther from its code
 
     def through(self, frame: Frame) -> bool:
         """Whether these are rows as seen through a frame."""
@@ -78,8 +73,8 @@ class CodedCenters(NamedTuple):
     per_sq_norm: float
 
     @classmethod
-    def of(cls, table: CenterTable) -> CodedCenters:
-        """Code the centers of a table."""
+    def of(cls, table: CenterTable, error: float) -> CodedCenters:
+        """Code the centers of a table, for rows so far from their codes."""
         seen = (table.exact - table.offset) * table.scale
         k, d = seen.shape
         with np.errstate(over="ignore"):
@@ -88,16 +83,19 @@ class CodedCenters(NamedTuple):
         usable = np.minimum(norms, FARTHEST)
         units = np.maximum(usable / GREATEST, LEAST_UNIT).astype(np.float32)
         codes = np.zeros((k, d + d % 2), dtype=np.int16)
-        np.clip(np.rint(seen / units[:, np.newaxis]), -GREATEST, GREATEST, out=seen)
-        codes[:, :d] = seen
+        codes[:, :d] = np.clip(np.rint(seen / units[:, np.newaxis]), -GREATEST, GREATEST)
+        with np.errstate(over="ignore"):
+            away = np.sqrt(((seen - codes[:, :d] * units[:, np.newaxis]) ** 2).sum(axis=1)).max()
         panels = Panels.of(codes.view(np.int32), half_norms)
         filled = np.zeros(len(panels.half_norms), dtype=np.float32)
         filled[:k] = units
         reach = float(norms.max()) * (1 + 1e-6)
-        unit, rounding = float(np.finfo(np.float32).eps) / 2, ROUNDING * d**0.5 / GREATEST
+        unit, rounding = float(np.finfo(np.float32).eps) / 2, error / GREATEST
         spare = 2.02  # two centers are compared, with a little to spare
-        per_norm = spare * ((2 * rounding + rounding**2 + 8 * unit) * reach + d * LEAST_UNIT)
-        constant = spare * (3 * unit * reach**2 + d * LEAST_UNIT * (1 + reach))
+        per_norm = spare * (
+            (rounding + 8 * unit) * reach + (1 + rounding) * away + d * float(LEAST_UNIT)
+        )
+        constant = spare * (3 * unit * reach**2 + d * float(LEAST_UNIT) * (1 + reach))
         beyond = constant if reach < FARTHEST else np.inf
         return cls(panels, filled, per_norm, beyond, table.per_sq_norm)
 
@@ -115,37 +113,41 @@ class CodedTile(NamedTuple):
     doubtful: npt.NDArray[np.int64]  # (TILE_ROWS,): places of rows that are looked at again
 
 
-def encode(X: npt.NDArray[Any], frame: Frame, words: I32) -> None:
-    """Code rows of shape (n, d), float32 or float64, into `Codes.words` of theirs (OUT)."""
+def encode(X: npt.NDArray[Any], frame: Frame, words: I32) -> float:
+    """Code rows of shape (n, d), float32 or float64, into `Codes.words` of theirs (OUT).
+
+    Returns `Codes.error` of these rows.
+    """
     offset, scale = frame.offset.astype(X.dtype), X.dtype.type(frame.scale)
-    _encode(X, offset, scale, words.view(np.int16), words.view(np.float32))
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _encode(X, offset, scale, integers, floats):  # type: ignore[no-untyped-def]
-    n, d = X.shape
-    row, at = np.empty(d, X.dtype), floats.shape[1] - 2
-    for i in range(n):
-        sq_norm = _see(X[i], offset, scale, row)
-        unit = np.float32(max(np.sqrt(sq_norm) / GREATEST * (1 + 1e-6), LEAST_UNIT))
-        factor = X.dtype.type(1.0) / X.dtype.type(unit)
-        line = integers[i]
-        line[2 * at - 1] = 0  # of the last pair, if d is odd
-        for j in range(d):
-            line[j] = np.int16(np.rint(row[j] * factor))
-        floats[i, at] = unit
-        floats[i, at + 1] = sq_norm
+    sq_error = _encode(X, offset, scale, words.view(np.int16), words.view(np.float32))
+    return float(np.sqrt(sq_error)) * 1.001 + ROUNDING * float(np.sqrt(X.shape[1]))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _see(x, offset, scale, row):  # type: ignore[no-untyped-def]
-    """Write a row as it is seen; return its squared norm."""
-    total = x.dtype.type(0)
-    for j in range(row.shape[0]):
-        value = (x[j] - offset[j]) * scale
-        row[j] = value
-        total += value * value
-    return total
+def _encode(X, offset, scale, integers, floats):  # type: ignore[no-untyped-def]
+    """Return the greatest squared distance of a row to its code, in units."""
+    n, d = X.shape
+    row, at, zero = np.empty(d, X.dtype), floats.shape[1] - 2, X.dtype.type(0)
+    share, greatest = X.dtype.type((1 + 1e-6) / GREATEST), zero
+    for i in range(n):
+        sq_norm = zero
+        for j in range(d):
+            value = (X[i, j] - offset[j]) * scale
+            row[j] = value
+            sq_norm += value * value
+        unit = max(np.float32(np.sqrt(sq_norm) * share), LEAST_UNIT)
+        factor = X.dtype.type(1) / X.dtype.type(unit)
+        integers[i, 2 * at - 1] = 0  # of the last pair, if d is odd
+        sq_error = zero
+        for j in range(d):
+            value = row[j] * factor
+            nearest = np.rint(value)
+            integers[i, j] = np.int16(nearest)
+            sq_error += (value - nearest) * (value - nearest)
+        greatest = max(greatest, sq_error)
+        floats[i, at] = unit
+        floats[i, at + 1] = sq_norm
+    return greatest
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

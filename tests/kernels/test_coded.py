@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from distclust.kernels.assign import CenterTable, center_table, nearest_labels
-from distclust.kernels.coded import CodedCenters, Codes, encode
+from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
 from distclust.kernels.lloyd import ClusterStats, Counts, Drift, Memory, lloyd_step
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 
@@ -29,10 +29,8 @@ def frame_of(X: npt.NDArray[Any]) -> Frame:
 
 
 def coded(X: npt.NDArray[Any], frame: Frame) -> Codes:
-    codes = Codes.empty(frame, len(X))
-    codes.words[:] = -1  # what is not written shows
-    encode(X, frame, codes.words)
-    return codes
+    words = np.full((len(X), coded_words(X.shape[1])), -1, np.int32)  # what is not written shows
+    return Codes(frame, words, encode(X, frame, words))
 
 
 def decoded(codes: Codes, d: int) -> npt.NDArray[np.float64]:
@@ -48,7 +46,8 @@ def labels_by_codes(
     rounding = FixedPoint.around(frame.offset, extremes(X, None), weighted=False)
     k, d = table.exact.shape
     memory = Memory.blank(len(X)).with_bounds(1)
-    centers = coded(X, frame).words, CodedCenters.of(table)
+    codes = coded(X, frame)
+    centers = codes.words, CodedCenters.of(table, codes.error)
     counts = lloyd_step(
         X, None, table, rounding, Drift.none(k), memory, ClusterStats.empty(k, d), coded=centers
     )
@@ -65,7 +64,10 @@ def test_codes_are_rows_to_half_a_unit(d: int, dtype: str) -> None:
     codes = coded(X, frame)
     floats = codes.words.view(np.float32)
     seen = (X.astype(np.float64) - frame.offset) * frame.scale
-    assert (np.abs(decoded(codes, d) - seen) <= 0.51 * floats[:, -2:-1]).all()
+    away = np.abs(decoded(codes, d) - seen) / floats[:, -2:-1]
+    assert (away <= 0.51).all()
+    farthest = np.sqrt((away**2).sum(axis=1)).max()
+    assert farthest <= codes.error < 1.1 * farthest + 0.1
     np.testing.assert_allclose(floats[:, -1], (seen**2).sum(axis=1), rtol=1e-5, atol=1e-12)
     if d % 2:
         assert (codes.words[:, :-2].copy().view(np.int16)[:, -1] == 0).all()
