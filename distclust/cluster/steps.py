@@ -26,8 +26,8 @@ from distclust.kernels.scaling import FixedPoint, Frame
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 
 FEW = 16  # centers
-CALM_FEW, CALM_MANY = 256, 10  # centers: one row moves in so many
-DOUBTFUL = 4  # codes are given up when they leave more than one row in so many in doubt
+CALM_FEW, CALM_MANY = 256, 128  # centers: one row moves in so many
+DOUBTFUL = 2  # codes are given up when they leave more than one row in so many in doubt
 
 Centers = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ class Bounds(Enum):
     CHOSEN = auto()  # what pays for so many centers and features, once it does
     NONE = auto()  # nothing: every row is looked at
     ONE = auto()  # a lower bound on the distance to all centers but its own
-    GROUPS = auto()  # on the distance to each group of centers, if rows fill a vector
+    GROUPS = auto()  # on the distance to each group of centers, while rows are coded
 
 
 def bounds_that_pay(table: CenterTable) -> tuple[Bounds, int]:
@@ -99,7 +99,8 @@ class Progress(NamedTuple):
         given = run.bounds, 0
         bounds, calm = bounds_that_pay(table) if run.bounds is Bounds.CHOSEN else given
         none = Drift.none(n_clusters)
-        blank = cls(table, rounding, none, memory, stats, bounds, calm, run.coded)
+        coded = run.coded and coded_words(n_features) > 0
+        blank = cls(table, rounding, none, memory, stats, bounds, calm, coded)
         return blank if calm else blank.with_bounds(partition.storage)
 
     def with_bounds(self, storage: Storage) -> Progress:
@@ -107,7 +108,7 @@ class Progress(NamedTuple):
         if self.bounds is Bounds.NONE:
             return self
         groups, width = None, 1
-        if self.bounds is Bounds.GROUPS:
+        if self.bounds is Bounds.GROUPS and self.coded:
             groups = group_centers(self.table.seen)
             width = groups.width
         memory = self.memory.with_bounds(width, storage.full)
@@ -120,7 +121,9 @@ class Progress(NamedTuple):
         coded = self.coded and counts.doubtful * DOUBTFUL <= counts.seen
         after = self._replace(table=table, drift=drift, stats=change.stats, coded=coded)
         calm = counts.moved * self.calm <= len(self.memory.labels)
-        return after.with_bounds(storage) if calm and not self.memory.has_bounds else after
+        begins = calm and not self.memory.has_bounds
+        ends = self.groups is not None and not coded
+        return after.with_bounds(storage) if begins or ends else after
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""
@@ -187,36 +190,36 @@ class Move(NamedTuple):
     last: Progress
     table: CenterTable
     drift: Drift
-    arranged: Arranged | None
-    coded: tuple[Codes, CodedCenters] | None
+    coded: tuple[Codes, CodedCenters | Arranged] | None
 
     @classmethod
     def of(cls, partition: Partition, last: Progress, table: CenterTable) -> Move:
         """Prepare to go on from a step with other centers."""
         drift = last.drift.and_between(last.table, table, last.groups)
-        arranged = last.groups.arranged(table) if last.groups else None
-        codes = _codes(partition, table) if last.coded and not arranged else None
-        return cls(
-            last, table, drift, arranged, codes and (codes, CodedCenters.of(table, codes.error))
-        )
+        if not last.coded:
+            return cls(last, table, drift, None)
+        codes = _codes(partition, table)
+        if last.groups:
+            return cls(last, table, drift, (codes, last.groups.arranged(table, codes.error)))
+        return cls(last, table, drift, (codes, CodedCenters.of(table, codes.error)))
 
     def of_rows(self, block: Block, rows: slice, change: Change) -> Change:
         """Bring a block's labels up to date, and what changed."""
         last, (sums, counts) = self.last, change
         given = block.X, block.weights, self.table, last.rounding, self.drift
         coded = (self.coded[0].words[rows], self.coded[1]) if self.coded else None
-        more = lloyd_step(*given, last.memory.rows(rows), sums, self.arranged, coded)
+        more = lloyd_step(*given, last.memory.rows(rows), sums, coded)
         return Change(sums, counts.and_of(more))
 
 
-def _codes(partition: Partition, table: CenterTable) -> Codes | None:
-    """Return the rows as integers, made at the first call; None where they gain nothing."""
+def _codes(partition: Partition, table: CenterTable) -> Codes:
+    """Return the rows as integers, made at the first call."""
     frame = Frame(table.offset, table.scale)
     known: Codes | None = partition.cache.get("codes")
-    n_words = coded_words(len(frame.offset))
-    if n_words == 0 or (known and known.through(frame)):
+    if known and known.through(frame):
         return known
-    words = partition.storage.empty((partition.n_rows, n_words), np.int32)
+    shape = partition.n_rows, coded_words(len(frame.offset))
+    words = partition.storage.empty(shape, np.int32)
 
     def of_share(share: Share) -> float:
         return max(encode(block.X, frame, words[rows]) for block, rows in share)

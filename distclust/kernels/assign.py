@@ -28,8 +28,8 @@ __all__ = [
     "CenterTable",
     "assign",
     "assign_tile",
+    "canonical",
     "center_table",
-    "decide_tile",
     "nearest_labels",
     "own_sq_distances",
     "sq_distances",
@@ -149,7 +149,7 @@ def _sq_distances(X, centers, scale, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _canonical(row, center, scale):  # type: ignore[no-untyped-def]
+def canonical(row, center, scale):  # type: ignore[no-untyped-def]
     total = 0.0
     for j in range(row.shape[0]):
         diff = (np.float64(row[j]) - center[j]) * scale
@@ -165,11 +165,11 @@ def assign_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     centers at least tile.second, give or take tile.margins.
     """
     score_tile(X, count, table, tile)
-    decide_tile(X, count, table, tile)
+    _decide_tile(X, count, table, tile)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def decide_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
+def _decide_tile(X, count, table, tile):  # type: ignore[no-untyped-def]
     """Find out how clear the labels are; those that are not, are decided canonically."""
     if _doubtful(tile, count, table) == 0:
         return
@@ -189,7 +189,7 @@ def _decide(row, table, tile, limit):  # type: ignore[no-untyped-def]
     for c in range(table.exact.shape[0]):
         # "not >" also keeps every center where scores are not finite
         if not table.half_norms[c] - _product(x, table.seen[c]) > limit:
-            dist = _canonical(row, table.exact[c], table.scale)
+            dist = canonical(row, table.exact[c], table.scale)
             if dist < best:
                 best, label = dist, np.int32(c)
     return label
@@ -255,4 +255,4 @@ def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
         out[i + 2] = t2
         out[i + 3] = t3
     for i in range(fours, n):
-        out[i] = _canonical(X[i], centers[labels[i]], scale)
+        out[i] = canonical(X[i], centers[labels[i]], scale)

@@ -26,7 +26,17 @@ from distclust.kernels.pairs import LANES, nearest_coded, transpose_words
 from distclust.kernels.scaling import Frame
 from distclust.kernels.tile import AHEAD, Panels, new_tile, row_addresses
 
-__all__ = ["CodedCenters", "CodedTile", "Codes", "coded_step", "coded_words", "encode"]
+__all__ = [
+    "CodedCenters",
+    "CodedTile",
+    "Codes",
+    "coded_step",
+    "coded_words",
+    "encode",
+    "find_doubtful",
+    "new_coded_tile",
+    "see_words",
+]
 
 GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
@@ -73,8 +83,11 @@ class CodedCenters(NamedTuple):
     per_sq_norm: float
 
     @classmethod
-    def of(cls, table: CenterTable, error: float) -> CodedCenters:
-        """Code the centers of a table, for rows so far from their codes."""
+    def of(cls, table: CenterTable, error: float, order: I32 | None = None) -> CodedCenters:
+        """Code the centers of a table, for rows so far from their codes.
+
+        They can be given an order, in which -1 is at no center's place: that is far.
+        """
         seen = (table.exact - table.offset) * table.scale
         k, d = seen.shape
         with np.errstate(over="ignore"):
@@ -86,9 +99,13 @@ class CodedCenters(NamedTuple):
         codes[:, :d] = np.clip(np.rint(seen / units[:, np.newaxis]), -GREATEST, GREATEST)
         with np.errstate(over="ignore"):
             away = np.sqrt(((seen - codes[:, :d] * units[:, np.newaxis]) ** 2).sum(axis=1)).max()
+        if order is not None:
+            none = order < 0
+            codes, units, half_norms = codes[order], units[order], half_norms[order]
+            codes[none], units[none], half_norms[none] = 0, 0, np.inf
         panels = Panels.of(codes.view(np.int32), half_norms)
         filled = np.zeros(len(panels.half_norms), dtype=np.float32)
-        filled[:k] = units
+        filled[: len(units)] = units
         reach = float(norms.max()) * (1 + 1e-6)
         unit, rounding = float(np.finfo(np.float32).eps) / 2, error / GREATEST
         spare = 2.02  # two centers are compared, with a little to spare
@@ -118,7 +135,9 @@ def encode(X: npt.NDArray[Any], frame: Frame, words: I32) -> float:
 
     Returns `Codes.error` of these rows.
     """
-    offset, scale = frame.offset.astype(X.dtype), X.dtype.type(frame.scale)
+    offset = frame.offset.astype(X.dtype)
+    with np.errstate(over="ignore"):  # then norms are no numbers, and leave all rows in doubt
+        scale = X.dtype.type(frame.scale)
     sq_error = _encode(X, offset, scale, words.view(np.int16), words.view(np.float32))
     return float(np.sqrt(sq_error)) * 1.001 + ROUNDING * float(np.sqrt(X.shape[1]))
 
@@ -156,7 +175,7 @@ def coded_step(  # type: ignore[no-untyped-def]
 ):
     """Do what `distclust.kernels.lloyd.lloyd_step` does, with coded rows and centers."""
     n, d = X.shape
-    tile, coded = new_tile(X, table), _new_coded_tile(words)
+    tile, coded = new_tile(X, table), new_coded_tile(words)
     slack = (d + 8) * np.finfo(np.float32).eps
     labels, upper, lower = memory
     own, others = travelled
@@ -180,7 +199,7 @@ def coded_step(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _new_coded_tile(words):  # type: ignore[no-untyped-def]
+def new_coded_tile(words):  # type: ignore[no-untyped-def]
     """Allocate a tile for coded rows."""
     return CodedTile(
         np.zeros(TILE_ROWS, np.int64),
@@ -202,7 +221,7 @@ def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[n
     serves the rows in doubt. Returns how many those are.
     """
     _score_tile(words, count, centers, coded)
-    doubtful = _find_doubtful(coded, count, centers)
+    doubtful = find_doubtful(coded, count, centers)
     for start in range(0, doubtful, len(tile.row_ids)):
         part = min(doubtful - start, len(tile.row_ids))
         for i in range(part):
@@ -217,7 +236,7 @@ def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[n
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _find_doubtful(coded, count, centers):  # type: ignore[no-untyped-def]
+def find_doubtful(coded, count, centers):  # type: ignore[no-untyped-def]
     """Write coded.margins; list the rows whose two nearest centers they cannot tell apart."""
     least, second, margins, sq_norms = coded.least, coded.second, coded.margins, coded.sq_norms
     spare = np.float32(1.001)
@@ -252,7 +271,7 @@ def _score_tile(words, count, centers, coded):  # type: ignore[no-untyped-def]
     for i in range(0, filled, LANES):
         for part in range(0, LANES, ROWS):
             after = min(i + AHEAD, filled - LANES) + part
-            _see_words(at, pitch, row_ids, i + part, after, n_words, words_at, part)
+            see_words(at, pitch, row_ids, i + part, after, n_words, words_at, part)
         shift = 4 * i
         nearest_coded(
             words_at,
@@ -266,7 +285,7 @@ def _score_tile(words, count, centers, coded):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _see_words(at, pitch, row_ids, i, after, n_words, words_at, part):  # type: ignore[no-untyped-def]
+def see_words(at, pitch, row_ids, i, after, n_words, words_at, part):  # type: ignore[no-untyped-def]
     """Transpose `ROWS` rows' words, block by block; the last may overlap the one before.
 
     Meanwhile the rows that come `after` are fetched.

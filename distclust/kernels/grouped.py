@@ -18,18 +18,24 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.assign import CenterTable, decide_tile
-from distclust.kernels.intrinsics import WIDTHS, lanes_within, nearest_block, nearest_panel
+from distclust.kernels.assign import CenterTable, canonical
+from distclust.kernels.coded import (
+    CodedCenters,
+    coded_words,
+    find_doubtful,
+    new_coded_tile,
+    see_words,
+)
+from distclust.kernels.intrinsics import WIDTHS, lanes_within
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.moving import UP, bound_below, move_rows, renew_upper
-from distclust.kernels.tile import new_tile, see_rows
+from distclust.kernels.pairs import LANES, nearest_coded_panel
 
 __all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
 
 GROUP = WIDTHS[0]  # centers of a group
 LEAST_CENTERS, LEAST_CELLS = 64, 1 << 14  # k, and k times d: fewer are sooner multiplied
 LARGEST_SHARE = 4  # bytes of bounds for each of a row's own
-NO_PANELS = (0,) * len(WIDTHS)
 BOUNDS = 16  # lower bounds of a row come in multiples of this
 
 I32 = npt.NDArray[np.int32]
@@ -50,13 +56,9 @@ class Groups(NamedTuple):
         """How many lower bounds are kept of each row."""
         return -(-self.n_groups // BOUNDS) * BOUNDS
 
-    def arranged(self, table: CenterTable) -> Arranged:
-        """Put the centers into their places."""
-        none = self.order < 0
-        rows, norms = table.seen[self.order], table.half_norms[self.order]
-        rows[none], norms[none] = 0, np.inf
-        values = rows.reshape(self.n_groups, GROUP, -1).transpose(0, 2, 1)
-        return Arranged(self.order, self.group_of, np.ascontiguousarray(values), norms)
+    def arranged(self, table: CenterTable, error: float) -> Arranged:
+        """Code the centers in their places, for rows so far from their codes."""
+        return Arranged(self.order, self.group_of, CodedCenters.of(table, error, self.order))
 
     def farthest(self, moved: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the greatest of what the centers of each group moved, (n_groups,)."""
@@ -66,12 +68,11 @@ class Groups(NamedTuple):
 
 
 class Arranged(NamedTuple):
-    """Centers in groups, as the kernel reads them; what is at no center's place is far."""
+    """Centers in groups, as the kernel reads them: a panel each."""
 
     order: I32  # of `Groups`
     group_of: I32
-    values: npt.NDArray[Any]  # (n_groups, d, GROUP)
-    half_norms: npt.NDArray[Any]  # (n_groups * GROUP,)
+    centers: CodedCenters
 
 
 def groups_of_row(k: int, d: int, itemsize: int) -> int:
@@ -83,7 +84,7 @@ def groups_of_row(k: int, d: int, itemsize: int) -> int:
     (128, 32, 0)
     """
     bounds = -(-k // (GROUP * BOUNDS)) * BOUNDS
-    worth = k >= LEAST_CENTERS and k * d >= LEAST_CELLS and d >= VECTOR_BYTES // itemsize
+    worth = k >= LEAST_CENTERS and k * d >= LEAST_CELLS and coded_words(d) > 0
     return bounds if worth and 4 * bounds <= LARGEST_SHARE * itemsize * d else 0
 
 
@@ -115,26 +116,26 @@ def _halved(centers: npt.NDArray[np.float64], which: npt.NDArray[Any]) -> npt.ND
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def grouped_step(  # type: ignore[no-untyped-def]
-    X, weights, table, grid, groups, travelled, memory, stats
+    X, weights, table, grid, words, groups, travelled, memory, stats
 ):
     """Do what `distclust.kernels.lloyd.lloyd_step` does, with bounds on groups."""
-    lanes = VECTOR_BYTES // X.itemsize
-    tile = new_tile(X, table)
-    n_groups = groups.values.shape[0]
-    least = np.empty((n_groups, lanes), X.dtype)
-    second, places = np.empty_like(least), np.empty((n_groups, lanes), np.int32)
-    looked = np.empty(n_groups, np.int64)
-    active, seen = _active_rows(memory, travelled, table.exact.shape[0], lanes, tile.scale[0])
-    slack, moved = (X.shape[1] + 8) * np.finfo(X.dtype).eps, 0
-    for start in range(0, seen, lanes):
-        count = min(lanes, seen - start)
-        tile.row_ids[:lanes] = active[start : start + lanes]
-        n_looked = _groups_to_look_at(tile, lanes, groups, travelled, memory, looked)
-        after = min(start + lanes, len(active) - lanes)
-        _look(X, active, start, after, tile, groups, looked[:n_looked], least, second, places)
+    tile, n_groups = new_coded_tile(words), len(groups.order) // GROUP
+    least, second = np.empty((n_groups, LANES), np.float32), np.empty((n_groups, LANES), np.float32)
+    places, looked = np.empty((n_groups, LANES), np.int32), np.empty(n_groups, np.int64)
+    active, seen = _active_rows(memory, travelled, table.exact.shape[0])
+    slack, moved, doubtful = (X.shape[1] + 8) * np.finfo(np.float32).eps, 0, 0
+    for start in range(0, seen, LANES):
+        count = min(LANES, seen - start)
+        tile.row_ids[:LANES] = active[start : start + LANES]
+        n_looked = _groups_to_look_at(tile, groups, travelled, memory, looked)
+        after = min(start + LANES, len(active) - LANES)
+        _look(words, active, start, after, tile, groups, looked[:n_looked], least, second, places)
         for i in range(count):
             tile.labels[i] = groups.order[tile.labels[i]]
-        decide_tile(X, count, table, tile)
+        in_doubt = find_doubtful(tile, count, groups.centers)
+        for place in tile.doubtful[:in_doubt]:
+            _decide(X, table, tile, place, groups, looked[:n_looked], least)
+        doubtful += in_doubt
         renew_upper(tile, count, slack, travelled[0], memory)
         for q in range(n_looked):
             group = looked[q]
@@ -147,11 +148,29 @@ def grouped_step(  # type: ignore[no-untyped-def]
         moved += move_rows(
             X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
         )
-    return seen, moved
+    return seen, moved, doubtful
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _active_rows(memory, travelled, k, lanes, one):  # type: ignore[no-untyped-def]
+def _decide(X, table, tile, place, groups, looked, least):  # type: ignore[no-untyped-def]
+    """Label a row canonically, from the groups whose scores leave it in doubt."""
+    limit, best, label = tile.least[place] + tile.margins[place], np.inf, np.int32(0)
+    row = X[tile.row_ids[place]]
+    for q in range(len(looked)):
+        if least[q, place] > limit:
+            continue
+        for center in groups.order[looked[q] * GROUP : (looked[q] + 1) * GROUP]:
+            if center >= 0:
+                dist = canonical(row, table.exact[center], table.scale)
+                if dist < best or (dist == best and center < label):
+                    best, label = dist, center
+    tile.labels[place] = label
+    tile.second[place] = tile.least[place]
+    tile.least[place] = limit
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _active_rows(memory, travelled, k):  # type: ignore[no-untyped-def]
     """Return the rows that may change, label by label, and how many they are.
 
     The last vector of them is filled up.
@@ -166,15 +185,15 @@ def _active_rows(memory, travelled, k, lanes, one):  # type: ignore[no-untyped-d
         stays = label >= 0
         if stays:
             near = (upper[row] + own[label]) * UP
-            for first in range(0, 4 * width, 4 * lanes):
-                if lanes_within(at + row * pitch + first, groups_at + first, near, one) != 0:
+            for first in range(0, 4 * width, VECTOR_BYTES):
+                if lanes_within(at + row * pitch + first, groups_at + first, near) != 0:
                     stays = False
                     break
         may_change[row] = not stays
         starts[label + 2] += not stays
     starts = np.cumsum(starts)
     seen = starts[-1]
-    active = np.empty(-(-seen // lanes) * lanes, np.int64)
+    active = np.empty(-(-seen // LANES) * LANES, np.int64)
     for row in range(n):
         if may_change[row]:
             place = labels[row] + 1
@@ -186,15 +205,15 @@ def _active_rows(memory, travelled, k, lanes, one):  # type: ignore[no-untyped-d
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _groups_to_look_at(tile, lanes, groups, travelled, memory, looked):  # type: ignore[no-untyped-def]
+def _groups_to_look_at(tile, groups, travelled, memory, looked):  # type: ignore[no-untyped-def]
     """List the groups that may hold a nearer center of a row of the tile, or its own."""
     labels, upper, lower = memory
     own, moved = travelled
     at, pitch, moved_at = lower.ctypes.data, lower.strides[0], moved.ctypes.data
     n_groups, count = len(looked), 0
-    for first in range(0, n_groups, lanes):
+    for first in range(0, n_groups, LANES):
         within = np.int64(0)
-        for i in range(lanes):
+        for i in range(LANES):
             row = tile.row_ids[i]
             label = labels[row]
             if label < 0:
@@ -202,11 +221,11 @@ def _groups_to_look_at(tile, lanes, groups, travelled, memory, looked):  # type:
                 break
             near = (upper[row] + own[label]) * UP
             home = groups.group_of[label] - first
-            if 0 <= home < lanes:
+            if 0 <= home < LANES:
                 within |= np.int64(1) << home
             shift = 4 * first
-            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near, tile.scale[0])
-        for group in range(first, min(first + lanes, n_groups)):
+            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near)
+        for group in range(first, min(first + LANES, n_groups)):
             if (within >> (group - first)) & 1:
                 looked[count] = group
                 count += 1
@@ -214,24 +233,17 @@ def _groups_to_look_at(tile, lanes, groups, travelled, memory, looked):  # type:
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _look(X, rows, start, after, tile, groups, looked, least, second, places):  # type: ignore[no-untyped-def]
+def _look(words, rows, start, after, tile, groups, looked, least, second, places):  # type: ignore[no-untyped-def]
     """Find the two least scores of a vector of rows in each of some groups, and in all of them."""
-    size, d = X.itemsize, X.shape[1]
-    at, pitch, offset_at, scale = (
-        X.ctypes.data,
-        X.strides[0],
-        tile.offset.ctypes.data,
-        tile.scale[0],
-    )
-    seen_at = tile.seen.ctypes.data
-    for part in range(0, VECTOR_BYTES // size, ROWS):
-        see_rows(
-            at, pitch, rows, start + part, after + part, d, size, offset_at, scale, seen_at, part
-        )
-    values_at, norms_at = groups.values.ctypes.data, groups.half_norms.ctypes.data
+    n_words, centers = words.shape[1], groups.centers
+    at, pitch, words_at = words.ctypes.data, words.strides[0], tile.words.ctypes.data
+    for part in range(0, LANES, ROWS):
+        see_words(at, pitch, rows, start + part, after + part, n_words, words_at, part)
+    values_at = centers.panels.values.ctypes.data
+    norms_at, units_at = centers.panels.half_norms.ctypes.data, centers.units.ctypes.data
+    tile.least[:LANES], tile.second[:LANES] = np.inf, np.inf
+    tile.sq_norms[:LANES] = tile.words[n_words - 1].view(np.float32)
     so_far = tile.least.ctypes.data, tile.second.ctypes.data, tile.labels.ctypes.data
-    first = so_far[0], so_far[1], tile.sq_norms.ctypes.data, so_far[2]
-    nearest_block(seen_at, d, values_at, norms_at, NO_PANELS, scale, first)
     for q in range(len(looked)):
         out = (
             so_far[0],
@@ -239,6 +251,6 @@ def _look(X, rows, start, after, tile, groups, looked, least, second, places):  
             so_far[2],
             least.ctypes.data + q * VECTOR_BYTES,
             second.ctypes.data + q * VECTOR_BYTES,
-            places.ctypes.data + q * places.strides[0],
+            places.ctypes.data + q * VECTOR_BYTES,
         )
-        nearest_panel(seen_at, d, values_at, norms_at, looked[q], scale, out)
+        nearest_coded_panel(words_at, n_words - 2, values_at, norms_at, units_at, looked[q], out)

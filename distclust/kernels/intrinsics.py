@@ -41,7 +41,6 @@ __all__ = [
     "fetch_soon",
     "lanes_within",
     "nearest_block",
-    "nearest_panel",
     "transpose_block",
 ]
 
@@ -105,7 +104,7 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, ahead: Any, targ
 
 
 @intrinsic
-def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> Any:
+def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any) -> Any:
     """Return the lanes in which not ``bounds - travelled > limit``, as bits.
 
     Parameters
@@ -113,19 +112,17 @@ def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any, one: Any) -> A
     bounds, travelled : int
         IN: addresses of float32 values.
     limit : float32
-    one : float32 or float64
-        As many lanes as a vector of its type has.
     """
 
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        lanes = VECTOR_BYTES // context.get_abi_sizeof(context.get_data_type(one))
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        lanes = VECTOR_BYTES // 4
         vector = ir.VectorType(ir.FloatType(), lanes)
         far = builder.fsub(load(builder, args[0], vector), load(builder, args[1], vector))
         beyond = builder.fcmp_ordered(">", far, splat(builder, args[2], lanes))
         bits = builder.bitcast(builder.not_(beyond), ir.IntType(lanes))
         return builder.zext(bits, ir.IntType(64))
 
-    return types.int64(bounds, travelled, limit, one), emit
+    return types.int64(bounds, travelled, limit), emit
 
 
 @intrinsic
@@ -188,55 +185,6 @@ def nearest_block(
         return context.get_dummy_value()
 
     return types.void(seen, n_features, packed, half_norms, panels, one, out), emit
-
-
-@intrinsic
-def nearest_panel(
-    _: Any, seen: Any, n_features: Any, packed: Any, half_norms: Any, panel: Any, one: Any, out: Any
-) -> Any:
-    """Go on from `nearest_block` with one panel of the widest, and tell what is in it alone.
-
-    Parameters
-    ----------
-    seen, n_features, packed, half_norms, one
-        As for `nearest_block`, of which the first panels are the widest.
-    panel : int
-        Which of them.
-    out : tuple of 6 int
-        Addresses. INOUT: the least and second least values so far, and the indices of the
-        least. OUT: the same of this panel.
-    """
-
-    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        seen_at, features, packed_at, half_at, number, _one, outs = args
-        element = context.get_data_type(one)
-        vector = ir.VectorType(element, VECTOR_BYTES // context.get_abi_sizeof(element))
-        indices = ir.VectorType(ir.IntType(32), vector.count)
-        places = [builder.extract_value(outs, i) for i in range(6)]
-        rows = _Rows(builder, seen_at, features, vector)
-        center = times(builder, number, WIDTHS[0])
-        infinity = ir.Constant(vector, [float("inf")] * vector.count)
-        own = [variable(builder, infinity), variable(builder, infinity)]
-        own.append(variable(builder, ir.Constant(indices, None)))
-        scores = _panel_scores(rows, packed_at, half_at, center, WIDTHS[0])
-        for c, score in enumerate(scores):
-            index = builder.trunc(plus(builder, center, c), ir.IntType(32))
-            insert(builder, score, splat(builder, index, vector.count), *own)
-        least, second, label = map(builder.load, own)
-        kinds = (vector, vector, indices)
-        so_far = [
-            variable(builder, load(builder, place, kind))
-            for place, kind in zip(places, kinds, strict=False)
-        ]
-        insert(builder, least, label, *so_far)
-        nearer = builder.fcmp_ordered("<", second, builder.load(so_far[1]))
-        builder.store(builder.select(nearer, second, builder.load(so_far[1])), so_far[1])
-        values = [*map(builder.load, so_far), least, second, label]
-        for place, value in zip(places, values, strict=True):
-            store(builder, value, place)
-        return context.get_dummy_value()
-
-    return types.void(seen, n_features, packed, half_norms, panel, one, out), emit
 
 
 class _Rows:

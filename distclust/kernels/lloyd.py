@@ -163,8 +163,7 @@ def lloyd_step(
     drift: Drift,
     memory: Memory,
     stats: ClusterStats,
-    arranged: Arranged | None = None,
-    coded: tuple[I32, CodedCenters] | None = None,
+    coded: tuple[I32, CodedCenters | Arranged] | None = None,
 ) -> Counts:
     """Bring memory and stats of a block up to date with the centers in `table`.
 
@@ -180,16 +179,15 @@ def lloyd_step(
         INOUT: of these rows.
     stats : ClusterStats
         INOUT: receives each row that changed its label, and loses it from its old cluster.
-    arranged : Arranged, optional
-        The centers in groups, if `memory` has bounds on groups.
     coded : tuple, optional
-        `Codes.words` of these rows, and the centers: to be quicker.
+        `Codes.words` of these rows, and the centers: to be quicker. The centers are in groups
+        if `memory` has bounds on groups.
     """
     given = np.empty(0, dtype=np.float64) if weights is None else weights
     travelled = drift.travelled(memory.lower.shape[1])
     rows, kept = (X, given, table, rounding.grid), (travelled, memory, stats)
-    if arranged:
-        return Counts(*grouped_step(*rows, arranged, *kept))
+    if coded and isinstance(coded[1], Arranged):
+        return Counts(*grouped_step(*rows, *coded, *kept))
     if coded:
         return Counts(*coded_step(*rows, *coded, *kept))
     return Counts(*_lloyd_step(*rows, *kept))

@@ -33,7 +33,7 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["LANES", "nearest_coded", "transpose_words"]
+__all__ = ["LANES", "nearest_coded", "nearest_coded_panel", "transpose_words"]
 
 LANES = VECTOR_BYTES // 4  # rows, or centers, of a vector
 I32 = ir.IntType(32)
@@ -105,34 +105,18 @@ def nearest_coded(
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words_at, n_words, packed_at, norms_at, units_at, counts, outs = args
-        infinity = ir.Constant(FLOATS, [float("inf")] * LANES)
-        least, second = variable(builder, infinity), variable(builder, infinity)
-        labels = variable(builder, ir.Constant(PAIRS, None))
-        after = builder.add(words_at, times(builder, n_words, VECTOR_BYTES))
-        row_units, sq_norms = (
-            load(builder, plus(builder, after, i), FLOATS) for i in (0, VECTOR_BYTES)
-        )
+        least, second, labels = _two_least(builder)
+        rows = _Rows(context, builder, words_at, n_words)
         center = ir.Constant(n_words.type, 0)
         for i, width in enumerate(WIDTHS):
             count = builder.extract_value(counts, i)
             with cgutils.for_range(builder, count) as panel:
                 first = builder.add(center, times(builder, panel.index, width))
-                sums = _panel_sums(context, builder, words_at, n_words, packed_at, first, width)
-                shift = times(builder, first, 4)
-                norms, own = builder.add(norms_at, shift), builder.add(units_at, shift)
-                for c, total in enumerate(sums):
-                    norm, unit = (
-                        splat(
-                            builder, load(builder, plus(builder, at, 4 * c), FLOATS.element), LANES
-                        )
-                        for at in (norms, own)
-                    )
-                    product = builder.fmul(builder.sitofp(total, FLOATS), unit)
-                    score = builder.fsub(norm, builder.fmul(product, row_units))
+                for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, first, width)):
                     index = builder.trunc(plus(builder, first, c), I32)
                     insert(builder, score, splat(builder, index, LANES), least, second, labels)
             center = builder.add(center, times(builder, count, width))
-        values = builder.load(least), builder.load(second), sq_norms, builder.load(labels)
+        values = *map(builder.load, (least, second)), rows.sq_norms, builder.load(labels)
         for i, value in enumerate(values):
             store(builder, value, builder.extract_value(outs, i))
         return context.get_dummy_value()
@@ -140,19 +124,91 @@ def nearest_coded(
     return types.void(words, n_pairs, packed, half_norms, units, panels, out), emit
 
 
-def _panel_sums(
-    context: Any, builder: Any, words: Any, n_pairs: Any, packed: Any, first: Any, width: int
-) -> list[Any]:
-    """Emit the products of a vector of rows with a panel of centers that begins with `first`."""
-    sums = [variable(builder, ir.Constant(PAIRS, None)) for _ in range(width)]
-    panel = builder.add(packed, times(builder, builder.mul(first, n_pairs), 4))
-    with cgutils.for_range(builder, n_pairs) as loop:
-        x = load(builder, builder.add(words, times(builder, loop.index, VECTOR_BYTES)), PAIRS)
-        line = builder.add(panel, times(builder, loop.index, 4 * width))
-        for c, place in enumerate(sums):
-            center = splat(builder, load(builder, plus(builder, line, 4 * c), I32), LANES)
-            builder.store(_add_pairs(context, builder, builder.load(place), x, center), place)
-    return [builder.load(place) for place in sums]
+@intrinsic
+def nearest_coded_panel(
+    _: Any, words: Any, n_pairs: Any, packed: Any, half_norms: Any, units: Any, panel: Any, out: Any
+) -> Any:
+    """Find the two least of one panel of the widest, and insert them into the two least of all.
+
+    Parameters
+    ----------
+    words, n_pairs, packed, half_norms, units
+        As for `nearest_coded`, of which the first panels are the widest.
+    panel : int
+        Which of them.
+    out : tuple of 6 int
+        Addresses. INOUT: the least and second least values so far, and the indices of the
+        least. OUT: the same of this panel.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        words_at, n_words, packed_at, norms_at, units_at, number, outs = args
+        places = [builder.extract_value(outs, i) for i in range(6)]
+        rows, center = _Rows(context, builder, words_at, n_words), times(builder, number, WIDTHS[0])
+        own = _two_least(builder)
+        for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, center, WIDTHS[0])):
+            index = builder.trunc(plus(builder, center, c), I32)
+            insert(builder, score, splat(builder, index, LANES), *own)
+        least, second, label = map(builder.load, own)
+        kinds = (FLOATS, FLOATS, PAIRS)
+        so_far = [
+            variable(builder, load(builder, place, kind))
+            for place, kind in zip(places, kinds, strict=False)
+        ]
+        insert(builder, least, label, *so_far)
+        insert(builder, second, label, *so_far)
+        values = [*map(builder.load, so_far), least, second, label]
+        for place, value in zip(places, values, strict=True):
+            store(builder, value, place)
+        return context.get_dummy_value()
+
+    return types.void(words, n_pairs, packed, half_norms, units, panel, out), emit
+
+
+def _two_least(builder: Any) -> tuple[Any, Any, Any]:
+    """Make variables for the two least values of each lane, and the index of the least."""
+    infinity = ir.Constant(FLOATS, [float("inf")] * LANES)
+    labels = variable(builder, ir.Constant(PAIRS, None))
+    return variable(builder, infinity), variable(builder, infinity), labels
+
+
+class _Rows:
+    """A vector of coded rows, transposed, at an address."""
+
+    def __init__(self, context: Any, builder: Any, words: Any, n_pairs: Any) -> None:
+        self.context, self.builder, self.words, self.n_pairs = context, builder, words, n_pairs
+        after = builder.add(words, times(builder, n_pairs, VECTOR_BYTES))
+        self.units = load(builder, after, FLOATS)
+        self.sq_norms = load(builder, plus(builder, after, VECTOR_BYTES), FLOATS)
+
+    def scores(self, packed: Any, norms: Any, units: Any, first: Any, width: int) -> list[Any]:
+        """Emit the scores of a panel of centers that begins with `first`."""
+        builder, scores = self.builder, []
+        shift = times(builder, first, 4)
+        norms_at, units_at = builder.add(norms, shift), builder.add(units, shift)
+        for c, total in enumerate(self._sums(packed, first, width)):
+            norm, unit = (
+                splat(builder, load(builder, plus(builder, at, 4 * c), FLOAT), LANES)
+                for at in (norms_at, units_at)
+            )
+            product = builder.fmul(builder.sitofp(total, FLOATS), unit)
+            scores.append(builder.fsub(norm, builder.fmul(product, self.units)))
+        return scores
+
+    def _sums(self, packed: Any, first: Any, width: int) -> list[Any]:
+        """Emit the products with a panel of centers."""
+        builder = self.builder
+        sums = [variable(builder, ir.Constant(PAIRS, None)) for _ in range(width)]
+        panel = builder.add(packed, times(builder, builder.mul(first, self.n_pairs), 4))
+        with cgutils.for_range(builder, self.n_pairs) as loop:
+            shift = times(builder, loop.index, VECTOR_BYTES)
+            x = load(builder, builder.add(self.words, shift), PAIRS)
+            line = builder.add(panel, times(builder, loop.index, 4 * width))
+            for c, place in enumerate(sums):
+                center = splat(builder, load(builder, plus(builder, line, 4 * c), I32), LANES)
+                total = _add_pairs(self.context, builder, builder.load(place), x, center)
+                builder.store(total, place)
+        return [builder.load(place) for place in sums]
 
 
 def _add_pairs(context: Any, builder: Any, total: Any, a: Any, b: Any) -> Any:

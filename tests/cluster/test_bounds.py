@@ -45,11 +45,15 @@ class Kernel(NamedTuple):
 
 KERNELS = [
     *(Kernel(3, 6, bounds) for bounds in Bounds if bounds is not Bounds.GROUPS),
-    *(Kernel(24, 8, bounds, coded) for bounds in Bounds for coded in (False, True)),
-    *(Kernel(24, 130, bounds, coded) for bounds in Bounds for coded in (False, True)),
+    *(
+        Kernel(24, k, bounds, coded)
+        for k in (8, 130)
+        for bounds in Bounds
+        for coded in (False, True)
+    ),
     Kernel(3, 6, Bounds.ONE, mapped=True),
     Kernel(24, 8, Bounds.ONE, coded=True, mapped=True),
-    Kernel(24, 130, Bounds.GROUPS, mapped=True),
+    Kernel(24, 130, Bounds.GROUPS, coded=True, mapped=True),
 ]
 NAMES = [kernel.name for kernel in KERNELS]
 every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=NAMES)
@@ -95,9 +99,10 @@ def test_statistics(kernel: Kernel, dtype: str) -> None:
         progress = known.cache["lloyd-0"]
         if kernel.bounds is not Bounds.CHOSEN:
             assert progress.memory.has_bounds == (kernel.bounds is not Bounds.NONE)
-            assert (progress.groups is not None) == (kernel.bounds is Bounds.GROUPS)
-            assert (progress.memory.lower.shape[1] > 1) == (kernel.bounds is Bounds.GROUPS)
-        assert ("codes" in known.cache) == (kernel.coded and kernel.bounds is not Bounds.GROUPS)
+            grouped = kernel.bounds is Bounds.GROUPS and kernel.coded
+            assert (progress.groups is not None) == grouped
+            assert (progress.memory.lower.shape[1] > 1) == grouped
+        assert ("codes" in known.cache) == progress.coded == kernel.coded
         means = rounding.sums(found.sums) / np.maximum(found.weights, 1)[:, np.newaxis]
         centers = (centers + 0.5 * (means - centers)).astype(dtype)
 

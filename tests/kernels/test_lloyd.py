@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distclust.kernels.assign import assign, center_table, sq_distances
-from distclust.kernels.grouped import BOUNDS, group_centers, groups_of_row
+from distclust.kernels.assign import CenterTable, assign, center_table, sq_distances
+from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
+from distclust.kernels.grouped import BOUNDS, Arranged, group_centers, groups_of_row
 from distclust.kernels.lloyd import (
     ClusterStats,
     Drift,
@@ -22,15 +23,18 @@ from distclust.kernels.lloyd import (
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 
 DTYPES = [np.float32, np.float64]
+WAYS = ["plain", "coded", "grouped"]
 
 
 class Walk:
     """Steps over one block, with or without memory of the step before."""
 
     def __init__(
-        self, X: np.ndarray, weights: np.ndarray | None, frame: Frame, *, grouped: bool = False
+        self, X: np.ndarray, weights: np.ndarray | None, frame: Frame, way: str = "plain"
     ) -> None:
-        self.X, self.weights, self.frame, self.grouped = X, weights, frame, grouped
+        self.X, self.weights, self.frame, self.grouped = X, weights, frame, way == "grouped"
+        words = np.zeros((len(X), coded_words(X.shape[1])), np.int32)
+        self.codes = None if way == "plain" else Codes(frame, words, encode(X, frame, words))
         found = extremes(X, weights)
         self.rounding = FixedPoint.around(frame.offset, found, weighted=weights is not None)
         self.seen = 0
@@ -50,9 +54,12 @@ class Walk:
             each = lower[:, group_of].astype(np.float64) - others[group_of]
             each[np.arange(len(labels)), labels] = -np.inf  # not bounded: it is their own
             return upper.astype(np.float64) + own[labels], each
-        travelled = own if lower.shape[1] > 1 else others[labels][:, np.newaxis]
-        far = np.broadcast_to(lower[:, :k].astype(np.float64) - travelled, (len(labels), k))
+        travelled = others[labels][:, np.newaxis]
+        far = np.broadcast_to(lower.astype(np.float64) - travelled, (len(labels), k))
         return upper.astype(np.float64) + own[labels], far
+
+    def coded_centers(self, table: CenterTable, error: float) -> CodedCenters | Arranged:
+        return self.groups.arranged(table, error) if self.groups else CodedCenters.of(table, error)
 
     def step(self, centers: np.ndarray) -> ClusterStats:
         table = center_table(centers, self.frame)
@@ -62,10 +69,10 @@ class Walk:
             self.memory = Memory.blank(len(self.X)).with_bounds(width)
             self.table, self.drift = table, Drift.none(len(centers), self.groups)
         self.drift = self.drift.and_between(self.table, table, self.groups)
-        arranged = self.groups and self.groups.arranged(table)
         stats = self.stats or ClusterStats.empty(*centers.shape)
+        coded = self.codes and (self.codes.words, self.coded_centers(table, self.codes.error))
         counts = lloyd_step(
-            self.X, self.weights, table, self.rounding, self.drift, self.memory, stats, arranged
+            self.X, self.weights, table, self.rounding, self.drift, self.memory, stats, coded
         )
         self.seen += counts.seen
         self.table, self.stats = table, stats
@@ -173,7 +180,7 @@ def test_memory_of_earlier_steps_changes_no_bit(
 @pytest.mark.parametrize("k", [9, 128])
 def test_bounds_on_groups_change_no_bit(dtype: type, speed: float, k: int) -> None:
     X, weights, frame = data(dtype, n=2000, d=19)
-    walk = Walk(X, weights, frame, grouped=True)
+    walk = Walk(X, weights, frame, "grouped")
     rng = np.random.default_rng(2)
     centers = X[:k].copy()
     for _ in range(8):
@@ -197,15 +204,15 @@ def test_each_center_is_in_one_group(k: int, d: int, seed: int) -> None:
 def test_groups_are_for_many_centers_of_many_features() -> None:
     assert groups_of_row(1000, 50, 4) == 128
     assert groups_of_row(10, 5000, 4) == 0  # few centers
-    assert groups_of_row(1000, 8, 4) == 0  # few features
+    assert groups_of_row(10_000, 8, 4) == 0  # few features
     assert groups_of_row(100_000, 50, 4) == 0  # bounds of a row far larger than the row
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("grouped", [False, True])
-def test_memory_survives_a_center_that_jumps(dtype: type, grouped: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_survives_a_center_that_jumps(dtype: type, way: str) -> None:
     X, _, frame = data(dtype, n=1000, d=17)
-    walk = Walk(X, None, frame, grouped=grouped)
+    walk = Walk(X, None, frame, way)
     centers = X[:8].copy()
     for step in range(8):
         assert_same(walk.step(centers), by_definition(walk, centers))
@@ -215,14 +222,16 @@ def test_memory_survives_a_center_that_jumps(dtype: type, grouped: bool) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-@pytest.mark.parametrize(("d", "k", "grouped"), [(3, 9, False), (16, 8, False), (16, 29, True)])
+@pytest.mark.parametrize(
+    ("d", "k", "way"), [(3, 9, "plain"), (16, 8, "plain"), (16, 8, "coded"), (16, 29, "grouped")]
+)
 def test_memory_survives_exact_ties_and_duplicate_centers(
-    dtype: type, offset: float, d: int, k: int, grouped: bool
+    dtype: type, offset: float, d: int, k: int, way: str
 ) -> None:
     rng = np.random.default_rng(3)
     side = 5 if d == 3 else 1  # ties are rare in many features
     X = (rng.integers(-side, side + 1, size=(1200, d)) + offset).astype(dtype)
-    walk = Walk(X, None, Frame.around(np.full(d, offset), 10.0), grouped=grouped)
+    walk = Walk(X, None, Frame.around(np.full(d, offset), 10.0), way)
     centers = (rng.integers(-side, side + 1, size=(k, d)) + offset).astype(dtype)
     centers[4] = centers[1]
     for _ in range(10):
@@ -232,11 +241,13 @@ def test_memory_survives_exact_ties_and_duplicate_centers(
 
 
 @pytest.mark.parametrize("far", [1e17, 1e20, 1e21, 3e38])
-@pytest.mark.parametrize(("d", "grouped"), [(2, False), (20, False), (20, True)])
-def test_centers_come_back_from_where_scores_overflow(far: float, d: int, grouped: bool) -> None:
+@pytest.mark.parametrize(
+    ("d", "way"), [(2, "plain"), (20, "plain"), (20, "coded"), (20, "grouped")]
+)
+def test_centers_come_back_from_where_scores_overflow(far: float, d: int, way: str) -> None:
     X, _, frame = data(np.float32, n=200, d=d)
-    walk = Walk(X, None, frame, grouped=grouped)
-    centers = X[:16].copy() if grouped else X[:2].copy()
+    walk = Walk(X, None, frame, way)
+    centers = X[:16].copy() if way == "grouped" else X[:2].copy()
     for beyond in (True, False, False, True, False):
         at = centers.copy()
         if beyond:
@@ -248,12 +259,12 @@ def test_centers_come_back_from_where_scores_overflow(far: float, d: int, groupe
     ("dtype", "exponent"),
     [(np.float32, -140), (np.float32, 115), (np.float64, -560), (np.float64, 660)],
 )
-@pytest.mark.parametrize("d", [3, 19])
-def test_memory_at_any_magnitude(dtype: type, exponent: int, d: int) -> None:
+@pytest.mark.parametrize(("d", "way"), [(3, "plain"), (19, "plain"), (19, "coded")])
+def test_memory_at_any_magnitude(dtype: type, exponent: int, d: int, way: str) -> None:
     rng = np.random.default_rng(4)
     X = np.ldexp(rng.integers(-60, 60, size=(600, d)).astype(dtype), exponent)
     frame = Frame.around(np.zeros(d), float(np.abs(X).max()) * 2)
-    walk = Walk(X, None, frame)
+    walk = Walk(X, None, frame, way)
     centers = X[:6].copy()
     for step in range(6):
         assert_same(walk.step(centers), by_definition(walk, centers))
@@ -267,10 +278,10 @@ def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
     dtype = draw.draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
     k, d = draw.draw(st.sampled_from([2, 3, 6, 19])), draw.draw(st.sampled_from([1, 2, 4, 9, 18]))
-    grouped = d == 18 and draw.draw(st.booleans())
+    way = draw.draw(st.sampled_from(WAYS)) if d == 18 else "plain"
     X = np.round(rng.normal(size=(60, d)) * 4).astype(dtype)
     frame = Frame.around(np.zeros(d), draw.draw(st.sampled_from([1e-3, 1.0, 20.0, 1e6])))
-    walk = Walk(X, None, frame, grouped=grouped)
+    walk = Walk(X, None, frame, way)
     centers = X[:k].copy()
     for _ in range(4):
         assert_same(walk.step(centers), by_definition(walk, centers))
