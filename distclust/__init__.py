@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distclust.backends import connect
+from distclust.cluster.bisecting import BisectingKMeans
 from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "HDBSCAN",
+    "BisectingKMeans",
     "ClusterError",
     "ConfigError",
     "DataError",

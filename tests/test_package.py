@@ -54,6 +54,7 @@ def run_python(*args: str) -> str:
 def test_exported_names_are_pinned() -> None:
     assert distclust.__all__ == [
         "HDBSCAN",
+        "BisectingKMeans",
         "ClusterError",
         "ConfigError",
         "DataError",

@@ -57,7 +57,9 @@ class CenterEstimator(
 
     backend: str | Backend
     n_partitions: int | None
+    n_clusters: int
     cluster_centers_: npt.NDArray[Any]
+    cluster_sizes_: npt.NDArray[Any]
 
     _saved_arrays: ClassVar[tuple[str, ...]] = ("cluster_centers_", "cluster_sizes_")
     _saved_scalars: ClassVar[tuple[str, ...]] = ("inertia_", "n_iter_", "inertia_history_")
@@ -268,6 +270,16 @@ class CenterEstimator(
     def _centers(self, source: Source) -> npt.NDArray[Any]:
         """Centers in the dtype of the rows, which kernels multiply them with."""
         return self.cluster_centers_.astype(source.dtype, copy=False)
+
+    def _warn_of_missing_clusters(self) -> None:
+        distinct = int((self.cluster_sizes_ > 0).sum())
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     def _labelling(
         self,

@@ -87,7 +87,12 @@ def distinct_rows(rows: Rows, weights: F64) -> ArraySource:
     is repeated or weighs more.
     """
     distinct, which = np.unique(rows + rows.dtype.type(0), axis=0, return_inverse=True)
-    totals = np.array([exact_value(total) for total in sums_by(which, weights, len(distinct))])
+    totals = np.bincount(which, weights).astype(np.float64)  # of one or two, rounded once: exact
+    many = np.bincount(which) > 2
+    if many.any():
+        inside, numbers = many[which], np.cumsum(many) - 1
+        sums = sums_by(numbers[which[inside]], weights[inside], int(many.sum()))
+        totals[many] = [exact_value(total) for total in sums]
     if totals.any():
         distinct, totals = distinct[totals > 0], totals[totals > 0]
     return ArraySource(np.ascontiguousarray(distinct), totals)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -243,13 +242,3 @@ class KMeans(CenterEstimator):
                 stacklevel=5,
             )
         return count_runs(self.init, self.n_init, auto=10, name=type(self).__name__)
-
-    def _warn_of_missing_clusters(self) -> None:
-        distinct = int((self.cluster_sizes_ > 0).sum())
-        if distinct < self.n_clusters:
-            warnings.warn(
-                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
-                f"({self.n_clusters}). Possibly due to duplicate points in X.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )

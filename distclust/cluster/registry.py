@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from distclust.cluster.bisecting import BisectingKMeans
 from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
@@ -25,6 +26,7 @@ __all__ = ["load"]
 KINDS: dict[str, Any] = {
     estimator.__name__: estimator
     for estimator in (
+        BisectingKMeans,
         GaussianRandomProjection,
         HDBSCAN,
         HadamardRandomProjection,

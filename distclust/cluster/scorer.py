@@ -48,12 +48,16 @@ class CenterScorer:
     def __call__(self, block: Block) -> dict[str, npt.NDArray[Any]]:
         block = self.metric.block(block)
         shares = Partition([block]).shares(n_threads())
-        tables = map_tiles(lambda share: [assign(b.X, self._table) for b, _ in share], shares)
-        found = [pair for pairs in tables for pair in pairs] or [assign(block.X, self._table)]
+        tables = map_tiles(lambda share: [self._assign(b.X) for b, _ in share], shares)
+        found = [pair for pairs in tables for pair in pairs] or [self._assign(block.X)]
         labels, sq_dist = (np.concatenate(part) for part in zip(*found, strict=True))
         distance = self.metric.distances(sq_dist, self._table.scale)
         values = {"label": labels, "distance": distance}
         return {name: values[name] for name in self.columns}
+
+    def _assign(self, X: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """Label rows, and measure squared distances to their centers through the frame."""
+        return assign(X, self._table)
 
     @cached_property
     def _table(self) -> CenterTable:

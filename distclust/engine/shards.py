@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from distclust.engine.arguments import Broadcast, Each, Placement, Remote, sent
 from distclust.engine.events import Event, Listener, StageDone, StageProgress, StageStarted
@@ -201,6 +201,21 @@ class Shards:
             [Placement(backend, build, (j, *self.remote(split, j, *args))) for j in range(n)],
         )
 
+    def viewed(self, view: Callable[..., Any], *args: Any) -> Shards:
+        """Return the same partitions as seen through ``view(resident, *args)``.
+
+        Functions are called with what the view returns, which should be kept where the
+        partition keeps its cache; where that is None, they are not called, and no value comes.
+
+        Parameters
+        ----------
+        view : callable
+            Importable on the workers and pure in its arguments.
+        *args : object
+            As in `map`.
+        """
+        return Views(self, view, args)
+
     def _tree_reduce(self, loop: CallLoop, merge: Callable[[Any, Any], Any]) -> Any:
         backend = self.session.backend
         leaves: dict[Future, tuple[Call, ...]] = {}
@@ -245,6 +260,52 @@ class Shards:
         session.step += 1
         step = Step(session.run, session.step, fn, args)
         return CallLoop(session.backend, self._placements, step, session.policy, session.emit)
+
+
+class Views(Shards):
+    """Shards seen through a function: made by `Shards.viewed`."""
+
+    def __init__(self, shards: Shards, view: Callable[..., Any], args: Sequence[Any]) -> None:
+        super().__init__(shards.session, shards._placements)
+        self._view, self._args = partial(through, view, len(args)), tuple(args)
+
+    def map(self, fn: Callable[..., Any], *args: Any) -> Iterator[tuple[int, Any]]:
+        found = super().map(self._view, *self._args, fn, *args)
+        return ((partition, seen.value) for partition, seen in found if seen is not None)
+
+    def reduce(self, fn: Callable[..., Any], merge: Callable[[Any, Any], Any], *args: Any) -> Any:
+        if len(self) <= FAN_IN:
+            return reduce(merge, (value for _, value in self.map(fn, *args)))
+        loop = self._loop(self._view, (*self._args, fn, *args))
+        return self._tree_reduce(loop, partial(merge_seen, merge)).value
+
+    def futures(self, fn: Callable[..., Any], *args: Any) -> list[Future]:
+        raise TypeError("a view has no futures of its own")
+
+    def remote(self, fn: Callable[..., Any], *args: Any) -> list[Remote]:
+        raise TypeError("a view leaves nothing on the workers")
+
+    def viewed(self, view: Callable[..., Any], *args: Any) -> Shards:
+        raise TypeError("a view is of what is resident, not of another view")
+
+
+class Seen(NamedTuple):
+    """What a function returned that was called with a view."""
+
+    value: Any
+
+
+def through(view: Callable[..., Any], count: int, resident: Any, *args: Any) -> Seen | None:
+    """Call the function among `args` with what the view returns of those before it."""
+    seen = view(resident, *args[:count])
+    return None if seen is None else Seen(args[count](seen, *args[count + 1 :]))
+
+
+def merge_seen(merge: Callable[[Any, Any], Any], a: Seen | None, b: Seen | None) -> Seen | None:
+    """Return the merge of both, or the one that there is."""
+    if a is None or b is None:
+        return b if a is None else a
+    return Seen(merge(a.value, b.value))
 
 
 def merge_replies(merge: Callable[[Any, Any], Any], *replies: Reply) -> Reply:

@@ -12,12 +12,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy.typing as npt
 
+from distclust.cluster.bisecting import BisectingKMeans
 from distclust.cluster.hdbscan import HDBSCAN
 from distclust.cluster.kmeans import KMeans
 from distclust.cluster.minibatch import MiniBatchKMeans
 from distclust.runner.clusterers import CLUSTERERS
-from distclust.runner.costs import AlgorithmCost, hdbscan_cost, kmeans_cost, minibatch_cost
+from distclust.runner.costs import (
+    AlgorithmCost,
+    bisecting_cost,
+    hdbscan_cost,
+    kmeans_cost,
+    minibatch_cost,
+)
 from distclust.runner.estimator_specs import (
+    BisectingKMeansSpec,
     HDBSCANSpec,
     KMeansSpec,
     MiniBatchKMeansSpec,
@@ -133,6 +141,21 @@ register(
             n_features,
             itemsize,
             runs=spec.n_runs,
+        ),
+    ),
+)
+register(
+    "bisecting_kmeans",
+    Algorithm(
+        spec=BisectingKMeansSpec,
+        build=lambda spec, n_partitions: BisectingKMeans(**spec.parameters(n_partitions)),
+        n_clusters=lambda spec: spec.n_clusters,
+        label_columns=lambda spec: ("distance",),
+        summary=lambda model: FitSummary(
+            centers=model.cluster_centers_, figures={"inertia": model.inertia_}
+        ),
+        cost=lambda spec, n_features, itemsize: bisecting_cost(
+            n_features, itemsize, runs=spec.n_init
         ),
     ),
 )

@@ -20,6 +20,7 @@ from distclust.kernels.tile import TILE_ROWS
 __all__ = [
     "AlgorithmCost",
     "WorkerMemory",
+    "bisecting_cost",
     "hdbscan_cost",
     "kmeans_cost",
     "minibatch_cost",
@@ -213,6 +214,25 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
         state_bytes=(tables + 2 * sums) * runs,
         row_state_bytes=row_state * runs + codes,
     )
+
+
+def bisecting_cost(n_features: int, itemsize: int, *, runs: int = 1) -> AlgorithmCost:
+    """Cost of an iteration of the first split; rows are held a second time, cluster by cluster.
+
+    Parameters
+    ----------
+    n_features, itemsize, runs : int
+        As for `kmeans_cost`.
+
+    Examples
+    --------
+    >>> cost, one = bisecting_cost(64, 4), kmeans_cost(2, 64, 4)
+    >>> cost.row_state_bytes - one.row_state_bytes
+    264
+    """
+    cost = kmeans_cost(2, n_features, itemsize, runs=runs)
+    copy = itemsize * n_features + 8  # and the weight
+    return replace(cost, row_state_bytes=cost.row_state_bytes + copy)
 
 
 def minibatch_cost(

@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distclust.cluster.initial import count_runs
 
-__all__ = ["HDBSCANSpec", "KMeansSpec", "MiniBatchKMeansSpec", "Strict", "said"]
+__all__ = [
+    "BisectingKMeansSpec",
+    "HDBSCANSpec",
+    "KMeansSpec",
+    "MiniBatchKMeansSpec",
+    "Strict",
+    "said",
+]
 
 MAX_CLUSTERS = 2**31 - 1  # labels are int32
 
@@ -73,6 +80,17 @@ class KMeansSpec(CentersSpec):
             if isinstance(self.init, list)
             else count_runs(self.init, self.n_init, auto=10, name="KMeans")
         )
+
+
+class BisectingKMeansSpec(CentersSpec):
+    """Parameters of `distclust.BisectingKMeans`."""
+
+    name: Literal["bisecting_kmeans"]
+    init: Literal["k-means++", "k-means||", "random"] = "k-means++"
+    n_init: Annotated[int, Field(ge=1, le=10_000)] = 1
+    max_iter: int = Field(default=300, ge=1, le=1_000_000)
+    tol: float = Field(default=1e-4, ge=0)
+    bisecting_strategy: Literal["biggest_inertia", "largest_cluster"] = "biggest_inertia"
 
 
 class MiniBatchKMeansSpec(CentersSpec):

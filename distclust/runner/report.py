@@ -149,7 +149,9 @@ def report_headline(report: RunReport) -> str:
     figures = report.figures
     said = [f"{report.rows:,} rows", duration(report.seconds["total"])]
     if "inertia" in figures:
-        said[1:1] = [f"{figures['n_iter']} iterations", f"inertia {figures['inertia']:.6g}"]
+        said.insert(1, f"inertia {figures['inertia']:.6g}")
+    if "n_iter" in figures:
+        said.insert(1, f"{figures['n_iter']} iterations")
     return f"{len(report.counts.rows)} clusters: {', '.join(said)}"
 
 

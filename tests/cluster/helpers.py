@@ -94,8 +94,14 @@ def at_stage(name: str) -> Callable[[Event], bool]:
 
 
 def fit_with(
-    backend: Backend, listener: Any, X: np.ndarray, weights: np.ndarray | None, **params: Any
-) -> KMeans:
+    backend: Backend,
+    listener: Any,
+    X: np.ndarray,
+    weights: np.ndarray | None,
+    *,
+    estimator: Any = KMeans,
+    **params: Any,
+) -> Any:
     """Fit while a listener hears what happens."""
     session = Session(backend, listeners=[listener])
-    return KMeans(backend=backend, **params).fit_source(session, ArraySource(X, weights))
+    return estimator(backend=backend, **params).fit_source(session, ArraySource(X, weights))

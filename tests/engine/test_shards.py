@@ -152,6 +152,27 @@ def test_a_reply_cannot_be_merged_twice() -> None:
         merge_replies(joined, both, two)
 
 
+def odd_half(resident: int, divisor: int) -> int | None:
+    """A view of the odd numbers alone."""
+    return resident // divisor if resident % 2 else None
+
+
+@pytest.mark.parametrize("n", COUNTS[1:])
+def test_a_view_is_what_functions_are_called_with(backend: Watched, n: int) -> None:
+    view = shards_of(backend, n).viewed(odd_half, 2)
+    halves = [i // 2 for i in range(1, n, 2)]
+    assert sorted(view.map(times, 3)) == [(i, 3 * (i // 2)) for i in range(1, n, 2)]
+    assert view.gather(number) == halves
+    assert view.reduce(as_set, joined) == halves
+
+
+def test_a_view_is_for_calls_alone(backend: Watched) -> None:
+    view = shards_of(backend, 2).viewed(odd_half, 2)
+    for refused in (view.futures, view.remote, view.viewed):
+        with pytest.raises(TypeError, match="a view"):
+            refused(number)
+
+
 # Events ----------------------------------------------------------------------------------
 
 

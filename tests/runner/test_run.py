@@ -301,6 +301,24 @@ def test_a_job_by_cosine(tmp_path: Path, data: Data, job: Job) -> None:
     assert distclust.load(out / "model").metric == "cosine"
 
 
+def test_a_job_of_bisections(tmp_path: Path, data: Data, job: Job) -> None:
+    """Labels in files follow the tree, as those of the estimator do."""
+    output = {"path": str(tmp_path / "out"), "columns": ["distance"]}
+    said = run(job(algorithm={"name": "bisecting_kmeans", "random_state": 5}, output=output))
+    out = tmp_path / "out"
+    expected = distclust.BisectingKMeans(3, random_state=5).fit(data.rows)
+    table = labels_of(out)
+    np.testing.assert_array_equal(table["label"].to_numpy(), expected.labels_)
+    sq_dist = table["distance"].to_numpy() ** 2
+    np.testing.assert_allclose(sq_dist.sum(), expected.inertia_, rtol=1e-12)
+    assert record_of(out)["result"]["inertia"] == expected.inertia_
+    assert "inertia" in said
+    assert "iterations" not in said
+    again = distclust.load(out / "model")
+    frame = pd.DataFrame(data.rows, columns=record_of(out)["result"]["feature_names"])
+    np.testing.assert_array_equal(again.predict(frame), expected.labels_)
+
+
 def test_a_job_of_mini_batches(tmp_path: Path, data: Data, job: Job) -> None:
     params = {"batch_size": 40, "max_iter": 20, "random_state": 5}
     said = run(job(algorithm={"name": "minibatch_kmeans", **params}))

@@ -94,8 +94,9 @@ def test_a_job_cannot_be_changed(tmp_path: Path) -> None:
          "]", "{}:2: preprocess[1].with_men: unknown key; did you mean preprocess[1].with_mean?"),
         ("preprocess: []", "preprocess: [{name: robust_scaler, quantile_range: [75, 25]}]",
          "{}:2: preprocess[0].quantile_range: [75.0, 25.0] must be ascending"),
-        ("name: kmeans", "name: kmean", "{}:3: algorithm.name: must be one of: hdbscan, "
-         "kmeans, minibatch_kmeans, sample_then_assign, got 'kmean'; did you mean 'kmeans'?"),
+        ("name: kmeans", "name: kmean", "{}:3: algorithm.name: must be one of: "
+         "bisecting_kmeans, hdbscan, kmeans, minibatch_kmeans, sample_then_assign, got 'kmean'; "
+         "did you mean 'kmeans'?"),
         ("name: local", "name: loca", "{}:4: backend.name: must be 'local', 'ray' or 'dask', got "
          "'loca'; did you mean 'local'?"),
         ("n_clusters: 16", "n_clusters: 0", "{}:3: algorithm.n_clusters: must be greater than or "
