@@ -265,6 +265,9 @@ def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument("json", type=Path, nargs="+", help="files of JSON lines")
     command.add_argument("--png", type=Path, help="file to draw a plot into")
     command.add_argument("--pooled", type=Path, help="file to write K-Means' pooled fits into")
+    command.add_argument(
+        "--ratios", type=Path, help="file to draw into how many times as long K-Means' peers take"
+    )
     command.set_defaults(run=results.show)
 
 

@@ -1,4 +1,4 @@
-"""Draws results: bars of whole fits, and inertia over time."""
+"""Draws results: bars of whole fits, inertia over time, and how many times as long peers take."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from benchmarks.modes import MODES
 from benchmarks.report import OUR_NAMES, Line
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_ratios"]
 
 PANEL = (4.2, 3.0)  # inches
+BAR = 0.16  # inches
 OUR_COLORS = ("#c2410c", "#f59e0b", "#be123c", "#fb7185")
 PEER_COLORS = ("#1e3a8a", "#2563eb", "#60a5fa", "#0f766e", "#5eead4", "#6b7280", "#a3a3a3")
 
@@ -42,6 +43,66 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         f"{about['cpu']}, {about['cores']} cores, float32, {about['date'][:10]}", fontsize=8
     )
     figure.savefig(path, dpi=110)
+
+
+def draw_ratios(lines: Sequence[Line], path: Path) -> None:
+    """Draw one panel a mode: a peer's time as a multiple of the fastest of ours, case by case."""
+    from matplotlib.figure import Figure
+
+    groups = {
+        mode: _ratios([line for line in lines if line["mode"] == mode])
+        for mode in dict.fromkeys(line["mode"] for line in lines)
+        if mode != "curve"
+    }
+    groups = {mode: ratios for mode, ratios in groups.items() if ratios}
+    n_bars = max(sum(1 + len(peers) for peers in ratios.values()) for ratios in groups.values())
+    size = (PANEL[0] * len(groups), 1.0 + BAR * n_bars)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    colors = _colors(lines)
+    for (mode, ratios), panel in zip(groups.items(), panels, strict=True):
+        _multiples(panel, ratios, colors)
+        panel.set_title(MODES[mode].title, fontsize=8)
+    about = lines[-1]
+    figure.supxlabel(
+        "times as long as distclust takes, whole fits; "
+        f"{about['cpu']}, {about['cores']} cores, float32, {about['date'][:10]}",
+        fontsize=8,
+    )
+    figure.savefig(path, dpi=110)
+
+
+def _ratios(lines: Sequence[Line]) -> dict[str, dict[str, float]]:
+    """Return each peer's multiple of our fastest time, in each case where both took part."""
+    ratios = {}
+    for case in dict.fromkeys(line["case"] for line in lines):
+        here = [line for line in lines if line["case"] == case]
+        seconds = {line["contender"]: line["median_seconds"] for line in here}
+        ours = min((s for name, s in seconds.items() if name in OUR_NAMES), default=None)
+        peers = {name: s / ours for name, s in seconds.items() if ours and name not in OUR_NAMES}
+        if peers:
+            ratios[case] = dict(sorted(peers.items(), key=lambda item: item[1]))
+    return ratios
+
+
+def _multiples(panel: Any, ratios: dict[str, dict[str, float]], colors: dict[str, str]) -> None:
+    """Draw the bars of each case under each other, the fastest peer first."""
+    place, ticks = 0, []
+    for case, peers in ratios.items():
+        ticks.append((place + (len(peers) - 1) / 2, case.replace(" k=", "\nk=")))
+        for name, ratio in peers.items():
+            bar = panel.barh(place, ratio, color=colors[name], height=0.9)
+            panel.bar_label(bar, [f"{ratio:.1f} {name}"], padding=3, fontsize=6)
+            place += 1
+        place += 1
+    panel.set_yticks(*zip(*ticks, strict=True), fontsize=7)
+    panel.invert_yaxis()
+    panel.axvline(1, color=OUR_COLORS[0], lw=1.5)
+    panel.set_xscale("log")
+    drawn = [ratio for peers in ratios.values() for ratio in peers.values()]
+    panel.set_xlim(0.8 * min(1.0, *drawn), 4 * max(drawn))
+    panel.tick_params(axis="x", labelsize=7)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _colors(lines: Sequence[Line]) -> dict[str, str]:

@@ -21,7 +21,9 @@ from benchmarks.modes import MODES
 __all__ = ["show"]
 
 
-def show(json: Sequence[Path], png: Path | None, pooled: Path | None = None) -> int:
+def show(
+    json: Sequence[Path], png: Path | None, pooled: Path | None = None, ratios: Path | None = None
+) -> int:
     """Print the lines of files as tables; write K-Means' pooled, and draw them, if asked."""
     console = Console(width=150)
     found = [line for path in json for line in _read(path)]
@@ -47,6 +49,8 @@ def show(json: Sequence[Path], png: Path | None, pooled: Path | None = None) -> 
         pooled.write_text("".join(f"{jsonlib.dumps(line)}\n" for line in lines))
     if png is not None and lines:
         plot.draw(lines, png)
+    if ratios is not None and lines:
+        plot.draw_ratios(lines, ratios)
     return 0
 
 

@@ -181,5 +181,6 @@ def test_results_are_drawn(tmp_path: Path) -> None:
         line("distclust local", [2.0], **about, **size),
     ]
     lines += [{**one, "mode": "converge"} for one in lines]
-    plot.draw(report.pooled(lines), tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    for name, draw in (("plot.png", plot.draw), ("ratios.png", plot.draw_ratios)):
+        draw(report.pooled(lines), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
