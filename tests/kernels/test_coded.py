@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,3 +124,14 @@ def test_products_are_exact_at_the_greatest() -> None:
     labels, counts = labels_by_codes(X, table, frame)
     np.testing.assert_array_equal(labels, np.arange(N) % 2)
     assert counts.doubtful == 0
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("cpu", "features"), [("haswell", "+avx2,+fma"), ("nehalem", "+sse4.2")])
+def test_processors_without_the_instruction(cpu: str, features: str, tmp_path: Path) -> None:
+    """The other tests of this module, compiled for other processors."""
+    others = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    env = {**os.environ, **others, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
