@@ -58,7 +58,7 @@ I64 = npt.NDArray[np.int64]
 LEAF = LANES  # points a leaf
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 UNBOUNDED = float(np.finfo(np.float64).max)  # below the infinity of padding
-SIEVED = 16  # features from which on products rule out pairs before they are measured
+SIEVED = 5  # features from which on products rule out pairs before they are measured
 _TILES, _MIN_TILE_LEAVES = 128, 16
 _CENTER_ROWS = 1000  # that the center of products is the median of: outliers do not move it
 

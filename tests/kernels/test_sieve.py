@@ -93,7 +93,7 @@ def test_only_the_queries_that_ask_are_answered() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d", [16, 32, 64])
+@pytest.mark.parametrize("d", [5, 16, 32, 64])
 def test_what_is_found_does_not_change(kind: str, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     X, asking = rows(kind, d), rows(kind, d, 200, seed=1)
     found = searched(X, asking)
