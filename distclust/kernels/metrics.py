@@ -22,6 +22,8 @@ __all__ = ["METRICS", "Metric"]
 
 F64 = npt.NDArray[np.float64]
 
+LARGEST_EXPONENT = 1023  # of float64; the smallest numbers would need more
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -57,7 +59,7 @@ class Metric:
         """
         if not self.scalable or largest == 0:
             return 1.0
-        return math.ldexp(1.0, -math.frexp(largest)[1])
+        return math.ldexp(1.0, min(-math.frexp(largest)[1], LARGEST_EXPONENT))
 
 
 def _as_they_are(X: npt.NDArray[Any]) -> F64:

@@ -204,6 +204,13 @@ def test_any_magnitude(unit: float) -> None:
     np.testing.assert_allclose(found.tree.weights, plain.tree.weights * unit, rtol=1e-12)
 
 
+def test_numbers_of_few_bits() -> None:
+    unit = 5e-324
+    X = np.random.default_rng(3).integers(0, 30, (300, 2)).astype(float)
+    plain, found = find(X, min_samples=5), find(X * unit, min_samples=5)
+    np.testing.assert_array_equal(found.tree.weights, np.rint(plain.tree.weights) * unit)
+
+
 def test_one_row() -> None:
     found = find(np.ones((1, 2)), min_samples=5)
     assert len(found.tree.u) == len(found.tree.weights) == 0
