@@ -85,12 +85,6 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
         help="seconds of its fits in a case after which a contender begins no other",
     )
     command.add_argument(
-        "--patience",
-        type=float,
-        default=float("inf"),
-        help="seconds that a fit may take, judging by a case of fewer rows, for it to begin",
-    )
-    command.add_argument(
         "--budgets",
         type=_numbers,
         help="limits on iterations, comma-separated, for the modes iterations and curve",
