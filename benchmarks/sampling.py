@@ -33,7 +33,7 @@ SEED = 20_240_608
 GROUPS = 50
 SIDES = {"groups": 10.0, "overlap": 3.0, "heavy": 10.0}  # of the cube of the groups' centers
 TAIL = 2  # degrees of freedom of the heavy tails; their variance is infinite
-FULL, SEEDED, PEER = "full", "full, k-means||", "sklearn"
+FULL, SEEDED, PEER = "full", "full, seeded on all", "sklearn"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def test_samples_are_measured_beside_the_full_fit(
     assert sampling.run(asked) == 0
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     names = [(line["contender"], line["sample_size"]) for line in lines]
-    everyone = ["full", "full, k-means||", "sklearn"]
+    everyone = ["full", "full, seeded on all", "sklearn"]
     assert names[:4] == [*((name, None) for name in everyone), ("uniform", 200)]
     assert lines[0]["ari_to_full"] == [1.0, 1.0]
     assert lines[0]["inertia_to_full"] == lines[0]["speed_to_full"] == 1.0
