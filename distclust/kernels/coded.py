@@ -177,25 +177,43 @@ def coded_step(  # type: ignore[no-untyped-def]
     n, d = X.shape
     tile, coded = new_tile(X, table), new_coded_tile(words)
     slack = (d + 8) * np.finfo(np.float32).eps
-    labels, upper, lower = memory
     own, others = travelled
-    bounded = len(upper) > 0
-    count, seen, moved, doubtful = 0, 0, 0, 0
-    for row in range(n):
-        label = labels[row]
-        known = bounded and label >= 0
-        if not (known and (upper[row] + own[label]) * UP < lower[row, 0] - others[label]):
-            coded.row_ids[count] = row
-            count += 1
-        if count == TILE_ROWS or (row == n - 1 and count > 0):
-            doubtful += _label_tile(X, count, table, tile, words, centers, coded)
-            if bounded:
-                renew_upper(coded, count, slack, own, memory)
-                renew_lower(coded, count, others, memory)
-            found = coded.labels
-            moved += move_rows(X, coded.row_ids[:count], found, weights, grid, labels, stats)
-            seen, count = seen + count, 0
+    labels, bounded = memory.labels, len(memory.upper) > 0
+    row, seen, moved, doubtful = 0, 0, 0, 0
+    while row < n:
+        row, count = _next_rows(row, n, memory, own, others, coded.row_ids)
+        if count == 0:
+            break
+        doubtful += _label_tile(X, count, table, tile, words, centers, coded)
+        if bounded:
+            renew_upper(coded, count, slack, own, memory)
+            renew_lower(coded, count, others, memory)
+        moved += move_rows(X, coded.row_ids[:count], coded.labels, weights, grid, labels, stats)
+        seen += count
     return seen, moved, doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _next_rows(row, n, memory, own, others, row_ids):  # type: ignore[no-untyped-def]
+    """Fill a tile with rows that may change their label, from `row` on.
+
+    Returns the row after those that were looked at, and how many are in the tile.
+    """
+    labels, upper, lower = memory
+    if len(upper) == 0:
+        count = min(n - row, TILE_ROWS)
+        for i in range(count):
+            row_ids[i] = row + i
+        return row + count, count
+    count = 0
+    while row < n and count < TILE_ROWS:
+        label = labels[row]
+        near, far = (upper[row] + own[label]) * UP, lower[row, 0] - others[label]
+        if label < 0 or not near < far:
+            row_ids[count] = row
+            count += 1
+        row += 1
+    return row, count
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

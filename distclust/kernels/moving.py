@@ -33,9 +33,8 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
     moving = np.empty(index.shape[0], np.int64)
     moved = 0
     for i in range(index.shape[0]):
-        if found[i] != labels[index[i]]:
-            moving[moved] = i
-            moved += 1
+        moving[moved] = i  # overwritten unless it does move: no branch to guess
+        moved += found[i] != labels[index[i]]
     for i in range(min(AHEAD, moved)):
         _fetch_row(X, index[moving[i]])
     for place in range(moved):
