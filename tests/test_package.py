@@ -86,7 +86,8 @@ def test_every_error_is_one_of_ours_and_tells_an_exit_code() -> None:
 
 
 def checked_by_scikit_learn() -> set[str]:
-    """Names in what `parametrize_with_checks` is given, and in the lists that are named there."""
+    """Names in what scikit-learn's checks are given, and in the lists that are named there."""
+    given_to = {"parametrize_with_checks"}, {"check_estimator"}
     found: set[str] = set()
     for path in python_files("tests"):
         tree = ast.parse(path.read_text())
@@ -97,7 +98,7 @@ def checked_by_scikit_learn() -> set[str]:
             for name in names_in(*node.targets)
         }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and names_in(node.func) == {"parametrize_with_checks"}:
+            if isinstance(node, ast.Call) and names_in(node.func) in given_to:
                 here = names_in(*node.args)
                 found |= here | names_in(*(lists[name] for name in here & lists.keys()))
     return found
