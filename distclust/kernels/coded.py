@@ -41,7 +41,7 @@ __all__ = [
 GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
 LEAST_UNIT = np.float32(1e-30)
-TILE_ROWS = 1024  # more than of other tiles: rows in doubt fill a vector of those
+TILE_ROWS = 2048  # more than of other tiles: rows in doubt fill a vector of those
 FARTHEST = 1e18  # whose square is a float32
 
 F32 = npt.NDArray[np.float32]

@@ -192,7 +192,8 @@ class _Rows:
                 for at in (norms_at, units_at)
             )
             product = builder.fmul(builder.sitofp(total, FLOATS), unit)
-            scores.append(builder.fsub(norm, builder.fmul(product, self.units)))
+            rest = builder.fmul(product, self.units, flags=("contract",))
+            scores.append(builder.fsub(norm, rest, flags=("contract",)))
         return scores
 
     def _sums(self, packed: Any, first: Any, width: int) -> list[Any]:
