@@ -12,6 +12,8 @@ from threadpoolctl import threadpool_limits
 
 __all__ = ["failures_noted", "timed"]
 
+ASLEEP = 0.5  # seconds; idle threads of Intel's and LLVM's OpenMP wait busily for 0.2
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,11 @@ class Fallible(Protocol):
 
 
 def timed(fit: Callable[[], T], threads: int) -> tuple[float, T]:
-    """Time one whole fit, in seconds of wall time, with at most `threads` threads here."""
+    """Time one whole fit, in seconds of wall time, with at most `threads` threads here.
+
+    It begins when the threads of the fit before are asleep.
+    """
+    time.sleep(ASLEEP)
     with warnings.catch_warnings(), threadpool_limits(threads):
         warnings.simplefilter("ignore")  # not converged: that may be the point
         start = time.perf_counter()
