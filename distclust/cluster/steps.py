@@ -28,6 +28,7 @@ __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 FEW = 16  # centers
 CALM_FEW, CALM_MANY = 256, 128  # centers: one row moves in so many
 DOUBTFUL = 2  # codes are given up when they leave more than one row in so many in doubt
+MANY = 8  # if one row in so many was looked at
 
 Centers = npt.NDArray[Any]
 
@@ -117,10 +118,11 @@ class Progress(NamedTuple):
 
     def after(self, table: CenterTable, drift: Drift, change: Change, storage: Storage) -> Progress:
         """After a step; costly bounds begin once few rows move, codes end if they tell little."""
-        counts = change.counts
-        coded = self.coded and counts.doubtful * DOUBTFUL <= counts.seen
+        counts, n_rows = change.counts, len(self.memory.labels)
+        few = counts.seen * MANY < n_rows  # those between centers, in doubt or not
+        coded = self.coded and (few or counts.doubtful * DOUBTFUL <= counts.seen)
         after = self._replace(table=table, drift=drift, stats=change.stats, coded=coded)
-        calm = counts.moved * self.calm <= len(self.memory.labels)
+        calm = counts.moved * self.calm <= n_rows
         begins = calm and not self.memory.has_bounds
         ends = self.groups is not None and not coded
         return after.with_bounds(storage) if begins or ends else after

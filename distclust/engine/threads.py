@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from typing import TypeVar
 from threadpoolctl import ThreadpoolController
 
 __all__ = ["map_tiles", "n_threads", "worker_threads"]
+
+MOST_THREADS = 256  # beside those that call
 
 Tile = TypeVar("Tile")
 Result = TypeVar("Result")
@@ -61,21 +64,26 @@ def map_tiles(fn: Callable[[Tile], Result], tiles: Iterable[Tile]) -> list[Resul
             raise
 
     threads = min(n_threads(), len(given))
-    others = [_pool(n_threads() - 1).submit(work) for _ in range(threads - 1)]
+    others = [_pool().submit(work) for _ in range(threads - 1)]
     token = _threads.set(1)  # as for the others
     try:
         work()
     finally:
         _threads.reset(token)
-        wait(others)
-    for other in others:
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
         other.result()
     return results
 
 
 @lru_cache
-def _pool(others: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(others, thread_name_prefix="distclust-tile")
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of all calls, started as they are needed."""
+    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="distclust-tile")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 class _SingleThreadedBlas:

@@ -10,6 +10,7 @@ from benchmarks import results, sampling
 from benchmarks.density_data import Size
 
 
+@pytest.mark.thorough
 def test_samples_are_measured_beside_the_full_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

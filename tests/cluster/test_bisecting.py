@@ -222,6 +222,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield backend
 
 
+@pytest.mark.thorough
 def test_fit_on_a_cluster(cluster: Any) -> None:
     model = BisectingKMeans(backend=cluster, n_partitions=10, **PARAMS)
     model.fit(blobs(), sample_weight=row_weights())
@@ -259,6 +260,7 @@ def test_everywhere(
     assert digest(model) == expected(dtype, weighted)
 
 
+@pytest.mark.thorough
 def test_labels_of_a_dask_array_are_one(dask_cluster: str) -> None:
     import dask.array as da
     from distributed import Client
@@ -271,6 +273,7 @@ def test_labels_of_a_dask_array_are_one(dask_cluster: str) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.thorough
 def test_a_worker_killed_mid_fit(cluster: Any) -> None:
     X, weights = blobs(), row_weights()
     killer = Killer(cluster, at_iteration(2))

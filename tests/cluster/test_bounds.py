@@ -107,6 +107,7 @@ def test_statistics(kernel: Kernel, dtype: str) -> None:
         centers = (centers + 0.5 * (means - centers)).astype(dtype)
 
 
+@pytest.mark.thorough
 @every_kernel
 def test_fit(kernel: Kernel) -> None:
     with LocalBackend(workers=2, threads_per_worker=2) as backend:
