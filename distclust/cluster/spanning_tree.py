@@ -145,7 +145,7 @@ def spanning_tree(
 
 def _with_unusable(found: MutualReachability, unusable: I64) -> MutualReachability:
     """Hang rows that are not finite, given by ascending ids, on the first one that is."""
-    tree, core = found.tree, found.core_distances
+    tree, core = found.tree, found.core_distances.copy()  # what was sent may be read-only
     gaps = np.flatnonzero(unusable != np.arange(len(unusable)))
     first = gaps[0] if len(gaps) else len(unusable)
     core[unusable] = np.inf
@@ -155,7 +155,7 @@ def _with_unusable(found: MutualReachability, unusable: I64) -> MutualReachabili
         np.concatenate([tree.v, hung.v]),
         np.concatenate([tree.weights, hung.weights]),
     )
-    return found._replace(tree=both)
+    return found._replace(tree=both, core_distances=core)
 
 
 def _enough_cells(backend: Backend, source: Source, k: int) -> int:

@@ -55,7 +55,11 @@ class Moments:
         if weighted:
             exact: WeightedSums = shards.reduce(_weighted_sums, merge_weighted_sums)
             return cls._of(*exact.integers(), counted=False)
-        found: ColumnSums = sums(shards, squares=squares)
+        return cls.of_sums(sums(shards, squares=squares))
+
+    @classmethod
+    def of_sums(cls, found: ColumnSums) -> Self:
+        """Count each value once."""
         totals = (found.counts.tolist(), integers(found.plain), integers(found.squares))
         return cls._of(*([total << BITS for total in part] for part in totals), counted=True)
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
@@ -189,7 +190,7 @@ def _compute(
             if isinstance(source, TransformedRows):
                 scorer = StepScorer(source.step, scorer)
                 raw = cast(ParquetSource, source.source)  # which reads missing values if those do
-            elif get_tags(model).input_tags.allow_nan:
+            elif isinstance(model, BaseEstimator) and get_tags(model).input_tags.allow_nan:
                 raw = raw.allowing(Allowed.ANY)
             files = label_files(session, raw.manifest, scorer, tuple(columns), output.attempts_dir)
     return Fitted(steps=tuple(steps), model=model), files

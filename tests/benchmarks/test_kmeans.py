@@ -91,6 +91,7 @@ def test_a_part_of_the_rows_is_a_case_of_its_own(rows: Path) -> None:
     assert {(line["case"], line["n_rows"]) for line in lines} == {("rows k=4 x 0.5", 200)}
 
 
+@pytest.mark.thorough
 def test_a_curve_ends_where_a_contender_has_converged(rows: Path) -> None:
     lines = [line for line in measured("curve", rows) if line["contender"] == "distclust local"]
     budgets = [line["budget"] for line in lines]
