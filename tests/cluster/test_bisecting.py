@@ -229,18 +229,6 @@ def test_fit_on_a_cluster(cluster: Any) -> None:
     assert digest(model) == expected("float64", True)
 
 
-@pytest.fixture(params=["local", "ray", "dask"], scope="module")
-def anywhere(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A backend of two workers."""
-    if request.param == "local":
-        with LocalBackend(workers=2) as backend:
-            yield backend
-    else:
-        address = request.getfixturevalue(f"{request.param}_cluster")
-        with distclust.connect(request.param, address=address) as backend:
-            yield backend
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -6,14 +6,12 @@ integers, rows too short for the transposing one, rows in memory and in memory-m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-import distclust
 from distclust import KMeans
 from distclust.backends.local import LocalBackend
 from distclust.cluster import lloyd
@@ -117,18 +115,6 @@ def test_fit(kernel: Kernel) -> None:
 
 
 # The whole grid ---------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["local", "ray", "dask"], scope="module")
-def anywhere(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A backend of two workers."""
-    if request.param == "local":
-        with LocalBackend(workers=2) as backend:
-            yield backend
-    else:
-        address = request.getfixturevalue(f"{request.param}_cluster")
-        with distclust.connect(request.param, address=address) as backend:
-            yield backend
 
 
 @pytest.mark.thorough

@@ -1,0 +1,23 @@
+"""Where the clusterers' tests run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import distclust
+from distclust.backends.local import LocalBackend
+
+
+@pytest.fixture(params=["local", "ray", "dask"], scope="module")
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A backend of two workers."""
+    if request.param == "local":
+        with LocalBackend(workers=2) as backend:
+            yield backend
+    else:
+        address = request.getfixturevalue(f"{request.param}_cluster")
+        with distclust.connect(request.param, address=address) as backend:
+            yield backend
