@@ -131,15 +131,17 @@ def sift(mine, leaf, theirs, other, active, limits, room):  # type: ignore[no-un
         The queries with any lanes.
     """
     d, longest = mine.near.shape[1], theirs.longest[other]
+    start = leaf * LANES
+    norm, sq_norm = mine.norm[start : start + LANES], mine.sq_norm[start : start + LANES]
+    share, rest, least = _U * (0.5 * d + _SLACK), _TINY * d, room.least
+    for q in range(LANES):  # of all queries, which is sooner done than of the active ones
+        reach = norm[q] + longest
+        least[q] = 0.5 * (sq_norm[q] - limits[q]) - (share * reach * reach + rest)
     count = 0
     lanes = active
     while lanes != 0:
-        q = lowest(lanes)
+        room.asked[count] = lowest(lanes)
         lanes &= lanes - np.uint32(1)
-        reach = mine.norm[leaf * LANES + q] + longest
-        error = _U * (0.5 * d + _SLACK) * reach * reach + _TINY * d
-        room.least[q] = 0.5 * (mine.sq_norm[leaf * LANES + q] - limits[q]) - error
-        room.asked[count] = q
         count += 1
     for i in range(count, -(-count // _TOGETHER) * _TOGETHER):
         room.asked[i] = room.asked[count - 1]
