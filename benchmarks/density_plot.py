@@ -39,6 +39,9 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     for (title, value, over, here), line_of_panels in zip(rows, panels, strict=True):
         for d, panel in zip(features, line_of_panels, strict=True):
             drawn = [line for line in here if line["n_features"] == d]
+            if not drawn:
+                panel.set_axis_off()
+                continue
             panel.set_title(f"{d} features\n{title}", fontsize=8)
             _curves(panel, drawn, value, over, colors)
     about = lines[-1]
@@ -68,7 +71,7 @@ def _curves(
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel("rows" if over is _rows else "partitions", fontsize=7)
-    panel.tick_params(labelsize=7)
+    panel.tick_params(labelsize=7, which="both")
     panel.spines[["top", "right"]].set_visible(False)
     if curves:
         panel.legend(fontsize=6)
