@@ -36,6 +36,13 @@ def rows_of(kind: str, d: int, n: int) -> tuple[F64, F64]:
     if kind in ("grid", "tiny"):  # most distances tie; those of tiny rows are subnormal
         unit = 1.0 if kind == "grid" else 1e-160
         return rng.integers(0, 4, (n, d)) * unit, rng.integers(0, 4, (90, d)) * unit
+    if kind == "edge":  # few thin rows around each new one, and beyond them many dense ones
+        middles = np.arange(30)[:, np.newaxis, np.newaxis] * 1000.0
+        thin = rng.normal(size=(30, 14, d))
+        thin *= rng.uniform(1, 2.9, (30, 14, 1)) / np.linalg.norm(thin, axis=2, keepdims=True)
+        dense = np.eye(d)[0] * 3.1 + rng.uniform(-0.1, 0.1, (30, 40, d))
+        X = np.concatenate([thin + middles, dense + middles], axis=1).reshape(-1, d)
+        return X, np.broadcast_to(middles, (30, 1, d)).reshape(-1, d).copy()
     if kind == "copies":
         return np.repeat(rng.normal(size=(3, d)), n // 3, axis=0), np.zeros((50, d))
     noise, spread = rng.uniform(-20, 20, (n // 5, d)), rng.lognormal(sigma=1.5, size=(n, 1))
@@ -46,7 +53,8 @@ def rows_of(kind: str, d: int, n: int) -> tuple[F64, F64]:
 @pytest.mark.parametrize("metric", [EUCLIDEAN, MANHATTAN, CHEBYSHEV])
 @pytest.mark.parametrize("min_samples", [1, 2, 10, 40])
 @pytest.mark.parametrize(
-    ("kind", "d"), [("spread", 2), ("spread", 10), ("grid", 3), ("tiny", 5), ("copies", 2)]
+    ("kind", "d"),
+    [("spread", 2), ("spread", 10), ("edge", 5), ("grid", 3), ("tiny", 5), ("copies", 2)],
 )
 def test_reaches_what_a_look_at_all_rows_finds(
     kind: str, d: int, min_samples: int, metric: int
