@@ -19,7 +19,7 @@ from distclust.cluster.prediction import (
     predict_rows,
 )
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, one_uses_all
+from distclust.engine.shards import Session, Shards, one_uses_all
 from distclust.engine.threads import worker_threads
 from distclust.errors import ConfigError
 from distclust.inputs import Input, is_in_memory, opened
@@ -45,9 +45,8 @@ class HierarchyPrediction(HierarchyResults):
         X : array of shape (n_samples, n_features), frame, path, or collection
         """
         with self._fitted_input(X) as (backend, rows):
-            session = Session(backend)
-            shards = session.shard(rows.source, self._n_parts(X, backend))
-            predictor = session.broadcast(self.predictor())
+            shards = self._shards(X, backend, rows)
+            predictor = shards.session.broadcast(self.predictor())
             if rows.assemble is not None:
                 return rows.assemble(shards.futures(block_predictions, predictor))
             found = shards.map(predict_rows, predictor)
@@ -70,9 +69,8 @@ class HierarchyPrediction(HierarchyResults):
                 raise ConfigError(
                     "approximate_predict takes arrays, frames and paths; predict labels collections"
                 )
-            session = Session(backend)
-            shards = session.shard(rows.source, self._n_parts(X, backend))
-            found = list(shards.map(predict_rows, session.broadcast(self.predictor())))
+            shards = self._shards(X, backend, rows)
+            found = list(shards.map(predict_rows, shards.session.broadcast(self.predictor())))
             labels = [(row, new.labels) for _, part in found for row, new in part]
             strengths = [(row, new.probabilities) for _, part in found for row, new in part]
             return Predicted(rows.gather(labels), rows.gather(strengths))
@@ -139,11 +137,10 @@ class HierarchyPrediction(HierarchyResults):
         with opened(self, X, None, wanted, reset=False, finite=False) as backend_and_rows:
             yield backend_and_rows
 
-    def _n_parts(self, X: Any, backend: Backend) -> int | None:
-        """Keep rows together that are here: the nearer to each other, the faster found."""
-        if self.n_partitions is None and is_in_memory(X) and one_uses_all(backend):
-            return 1
-        return self.n_partitions
+    def _shards(self, X: Any, backend: Backend, rows: Input) -> Shards:
+        """Place new rows, together if they are here: the nearer to each other, the faster found."""
+        together = is_in_memory(X) and one_uses_all(backend)
+        return Session(backend).shard(rows.source, self.n_partitions or (1 if together else None))
 
     def predictor(self) -> Predictor:
         """Return a picklable function that labels arrays of new rows.
