@@ -57,7 +57,8 @@ def environment() -> dict[str, Any]:
         "env": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(("OPENBLAS_", "OMP_", "MKL_", "NUMBA_")) and "DIR" not in name
+            if name.startswith(("OPENBLAS_", "OMP_", "MKL_", "NUMBA_"))
+            and name != "NUMBA_CACHE_DIR"
         },
     }
 

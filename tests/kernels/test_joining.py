@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from distclust.kernels.joining import reach
 from distclust.kernels.kdtree import CHEBYSHEV, EUCLIDEAN, MANHATTAN, build
+from tests.kernels.tiles import in_turn
 
 F64 = npt.NDArray[np.float64]
-
-
-def in_turn(fn: Any, tiles: Any) -> list[Any]:
-    return [fn(tile) for tile in tiles]
 
 
 def reduced(X: F64, y: F64, metric: int) -> F64:

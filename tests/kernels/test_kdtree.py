@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 import pytest
@@ -15,12 +13,9 @@ from scipy.spatial.distance import cdist
 from distclust.kernels.kdtree import CHEBYSHEV, EUCLIDEAN, LEAF, MANHATTAN, UNBOUNDED, build
 from distclust.kernels.lanes import lanes_below, lanes_up_to, lowest
 from distclust.kernels.neighbors import neighbors, neighbors_within
+from tests.kernels.tiles import in_turn
 
 METRICS = {EUCLIDEAN: "sqeuclidean", MANHATTAN: "cityblock", CHEBYSHEV: "chebyshev"}
-
-
-def in_turn(fn: Any, tiles: Any) -> list[Any]:
-    return [fn(tile) for tile in tiles]
 
 
 def points(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -14,12 +12,9 @@ from distclust.kernels.kdtree import EUCLIDEAN, LEAF, UNBOUNDED, build, leaf_dis
 from distclust.kernels.neighbors import neighbors, neighbors_within
 from distclust.kernels.outgoing import edges_between, start_search
 from distclust.kernels.sieve import empty_room, sift
+from tests.kernels.tiles import in_turn
 
 ALL = np.uint32(0xFFFFFFFF)
-
-
-def in_turn(fn: Any, tiles: Any) -> list[Any]:
-    return [fn(tile) for tile in tiles]
 
 
 def rows(kind: str, d: int, n: int = 500, seed: int = 0) -> np.ndarray:
