@@ -22,6 +22,7 @@ from distclust.cluster.fragments import (
     join_tables,
 )
 from distclust.engine.shards import Each, Shards
+from distclust.engine.threads import map_tiles
 from distclust.kernels.edges import total_order
 from distclust.kernels.forest import join, merge_components
 from distclust.kernels.kdtree import UNBOUNDED
@@ -98,7 +99,7 @@ def connect(
 
 
 def _ordered(edges: EdgeTable) -> EdgeTable:
-    return edges.take(total_order(edges.u, edges.v, edges.weights))
+    return edges.take(total_order(edges.u, edges.v, edges.weights, map_tiles))
 
 
 def _round(

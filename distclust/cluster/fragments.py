@@ -87,7 +87,7 @@ def grow_forest(cell: Cell, k: int, metric: int, boxes: Boxes, core: F64) -> For
         return Forest(empty, np.empty(0, np.bool_), np.zeros(1, np.int32), 1)
     a, b, weights = least_edges(X, ids, core, cell.indexed(k, metric), map_tiles)
     del cell.cache["near"]  # the greater part of a cell; from now on the tree is enough
-    order = total_order(ids[a], ids[b], weights)
+    order = total_order(ids[a], ids[b], weights, map_tiles)
     a, b, weights = a[order], b[order], weights[order]
     outward = np.maximum(core, cell.gaps(boxes, metric))
     certified, fragment, count = certify(a, b, weights, outward)
@@ -179,14 +179,14 @@ def edge_answers(
     tree = cell.tree(cells.metric)
     own_fragment = cells.first_fragment[mine] + labels
     order, places = queries.order, tree.order
-    asking = start_search(queries, their_core[order], ids[order], component[order])
+    asking = start_search(queries, their_core[order], ids[order], component[order], map_tiles)
     asked_of = start_search(
-        tree, core[places], cell.rows.ids[places], state.component[own_fragment[places]]
+        tree, core[places], cell.rows.ids[places], state.component[own_fragment[places]], map_tiles
     )
     found = edges_between(queries, asking, tree, asked_of, state.bound.copy(), map_tiles)
     a, b = order[found.a], places[found.b]
     u, v = ids[a], cell.rows.ids[b]
-    first = total_order(u, v, found.weights)
+    first = total_order(u, v, found.weights, map_tiles)
     _, at = np.unique(component[a[first]], return_index=True)
     best = first[at]
     edges = EdgeTable(u, v, found.weights, fragment[a], own_fragment[b])

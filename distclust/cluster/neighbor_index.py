@@ -63,7 +63,7 @@ class NeighborIndex:
     def core(self, k: int) -> F64:
         """Return the reduced distance of each row to its `k`-th nearest other, in tree order."""
         n = len(self.tree.order)
-        return neighbors(self.tree, k, map_tiles).dist[:, -1].copy() if k else np.zeros(n)
+        return neighbors(self.tree, k, map_tiles, k - 1).dist[:, 0] if k else np.zeros(n)
 
     def reach(self, X: npt.NDArray[Any], core: F64, min_samples: int) -> tuple[I64, F64]:
         """Return the position of the row that each of X reaches first, and how far that is.

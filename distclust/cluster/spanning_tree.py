@@ -48,6 +48,7 @@ from distclust.engine.protocol import Backend
 from distclust.engine.shards import Each, Session, Shards, one_uses_all, partitions_for
 from distclust.engine.threads import map_tiles
 from distclust.errors import ConfigError, DataError
+from distclust.kernels.arrays import taken
 from distclust.kernels.edges import SpanningTree, in_total_order
 from distclust.kernels.metrics import METRICS, Metric
 from distclust.kernels.partitioning import Boxes, cut
@@ -134,7 +135,7 @@ def spanning_tree(
     k = max(1, min(k, n_finite - 1))
     if n_finite == 1:
         core = np.zeros(source.n_rows)
-        found = MutualReachability(in_total_order(*_NO_EDGES), core, 1.0, k)
+        found = MutualReachability(in_total_order(*_NO_EDGES, map_tiles), core, 1.0, k)
     elif len(shards) == 1:
         with session.stage("spanning tree"):
             (found,) = shards.gather(_whole_tree, k, alpha, metric)
@@ -149,7 +150,8 @@ def _with_unusable(found: MutualReachability, unusable: I64) -> MutualReachabili
     gaps = np.flatnonzero(unusable != np.arange(len(unusable)))
     first = gaps[0] if len(gaps) else len(unusable)
     core[unusable] = np.inf
-    hung = in_total_order(unusable, np.full(len(unusable), first), np.full(len(unusable), np.inf))
+    far = np.full(len(unusable), np.inf)
+    hung = in_total_order(unusable, np.full(len(unusable), first), far, map_tiles)
     both = SpanningTree(
         np.concatenate([tree.u, hung.u]),
         np.concatenate([tree.v, hung.v]),
@@ -173,14 +175,19 @@ def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> Mutual
     X, ids = vectors(partition, name)
     scale = metric.scale(largest_value(X))
     X *= scale
-    indexed = index_points(X, k, metric.kernel, map_tiles)
+    skipped = k - 1 if alpha >= 1 else 0
+    indexed = index_points(X, k, metric.kernel, map_tiles, skipped)
     core = np.empty(len(X))
-    core[indexed.tree.order] = indexed.near.dist[:, k - 1]
+    core[indexed.tree.order] = indexed.near.dist[:, k - 1 - skipped]
     edges = least_edges(X, ids, stretched(core, metric, alpha), indexed, map_tiles)
-    weights = metric.distance(edges.weights) / alpha / scale
+    weights = metric.distance(edges.weights)
+    weights /= alpha
+    weights /= scale
     by_id = np.empty(partition.n_rows)
     by_id[ids] = metric.distance(core) / scale
-    return MutualReachability(in_total_order(ids[edges.a], ids[edges.b], weights), by_id, 1.0, k)
+    u, v = taken(ids, edges.a, map_tiles), taken(ids, edges.b, map_tiles)
+    tree = in_total_order(u, v, weights, map_tiles)
+    return MutualReachability(tree, by_id, 1.0, k)
 
 
 def stretched(core: F64, metric: Metric, alpha: float) -> F64:
@@ -233,7 +240,7 @@ def _from_cells(
     tables = [edges for _, edges, _ in kept] + [rest]
     joined = join_tables(tables)
     weights = metric.distance(joined.weights) / alpha / scale
-    tree = in_total_order(joined.u, joined.v, weights)
+    tree = in_total_order(joined.u, joined.v, weights, map_tiles)
     missed = len(rest.u) - certified
     return MutualReachability(tree, by_id, 1.0 - missed / (n_finite - 1), k)
 

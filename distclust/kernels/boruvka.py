@@ -18,13 +18,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, Mapper, over_leaves
+from distclust.kernels.arrays import Mapper, full
+from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, over_leaves
 from distclust.kernels.neighbors import Neighbors
 from distclust.kernels.outgoing import (
     F64,
     I64,
     Edges,
-    join_edges,
     join_groups,
     precedes,
     search_leaves,
@@ -48,19 +48,20 @@ def minimum_edges(tree: KDTree, core: F64, ids: I64, near: Neighbors, map_tiles:
         Where searches begin, and often end.
     map_tiles : callable
     """
-    components = len(ids)
-    search = start_search(tree, core, ids, np.arange(components, dtype=np.int32))
-    chosen: list[Edges] = []
+    n = components = len(ids)
+    search = start_search(tree, core, ids, np.arange(n, dtype=np.int32), map_tiles)
+    a, b = full(n - 1, -1, np.int64, map_tiles), full(n - 1, -1, np.int64, map_tiles)
+    edges = Edges(a, b, full(n - 1, UNBOUNDED, np.float64, map_tiles))
+    renamed, best = full(n, -1, np.int32, map_tiles), full(n, -1, np.int32, map_tiles)
     while components > 1:
-        bound = np.full(components, UNBOUNDED)
+        bound = full(components, UNBOUNDED, np.float64, map_tiles)
         over_leaves(map_tiles, tree, _offer_known, search, bound)
         over_leaves(map_tiles, tree, _offer_listed, search, near, bound)
         over_leaves(map_tiles, tree, search_leaves, tree, search, tree, search, True, bound)
-        edges, renamed, components = _merge(search, components)
-        chosen.append(Edges(*edges))
+        components = _merge(search, components, best, renamed, edges)
         over_leaves(map_tiles, tree, _rename, search, renamed)
         join_groups(search.node_group)
-    return join_edges(chosen)
+    return edges
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -88,35 +89,46 @@ def _offer_listed(search, near, bound, first, last):  # type: ignore[no-untyped-
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _best_listed(search, near, p):  # type: ignore[no-untyped-def]
     """Set the best edge of p to the first that its list offers."""
-    k = near.dist.shape[1]
+    k = near.place.shape[1]
+    skipped = k - near.dist.shape[1]
     weight, partner = UNBOUNDED, np.int64(-1)
     group, core, ids = search.group[p], search.core[p], search.ids
     for i in range(k):
-        if near.dist[p, i] > weight:
+        dist = near.dist[p, i - skipped] if i >= skipped else core  # at most that, where skipped
+        if dist > weight:
             break
         j = np.int64(near.place[p, i])
         if search.group[j] == group:
             continue
-        reach = max(near.dist[p, i], core, search.core[j])
+        reach = max(dist, core, search.core[j])
         if reach < weight or (reach == weight and precedes(ids[p], ids[j], ids[p], ids[partner])):
             weight, partner = reach, j
     search.listed[p] = partner >= 0
     search.weight[p], search.partner[p] = weight, partner
     # whatever is not listed is as far as the last one listed, or farther
-    farthest = near.dist[p, k - 1]
+    farthest = near.dist[p, k - 1 - skipped]
     search.exact[p] = weight < farthest or (weight == farthest and not near.tied[p])
     search.least[p] = max(search.least[p], min(weight, farthest))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _merge(search, components):  # type: ignore[no-untyped-def]
-    """Join components along the least edge of each.
+def _merge(search, components, best, renamed, edges):  # type: ignore[no-untyped-def]
+    """Join components along the least edge of each; return how many are left.
 
-    Returns the edges' ends and weights, and the new component of each old one.
+    Parameters
+    ----------
+    search : Search
+    components : int
+    best : ndarray of shape (n,), int32
+        Room to work in.
+    renamed : ndarray of shape (n,), int32
+        OUT: the new component of each old one.
+    edges : Edges
+        OUT: of a tree of n points; those that join components go where they are counted.
     """
     ids = search.ids
-    best = np.full(components, -1, np.int64)
-    for p in range(ids.shape[0]):
+    best[:components] = -1
+    for p in range(np.int32(ids.shape[0])):
         if search.partner[p] < 0:
             continue
         group = search.group[p]
@@ -130,26 +142,25 @@ def _merge(search, components):  # type: ignore[no-untyped-def]
             )
         ):
             best[group] = p
-    parent = np.arange(components, dtype=np.int32)
-    a, b = np.empty(components - 1, np.int64), np.empty(components - 1, np.int64)
-    weights = np.empty(components - 1)
-    count = 0
+    parent, left = renamed, components
+    for group in range(components):
+        parent[group] = group
     for group in range(components):
         p = best[group]
         x, y = _root(parent, group), _root(parent, search.group[search.partner[p]])
         if x != y:
             parent[max(x, y)] = min(x, y)
-            a[count], b[count], weights[count] = p, search.partner[p], search.weight[p]
-            count += 1
-    renamed = np.empty(components, np.int32)
-    left = np.int32(0)
-    for group in range(components):  # a root precedes what it is the root of
+            left -= 1
+            edges.a[left - 1], edges.b[left - 1] = p, search.partner[p]
+            edges.weights[left - 1] = search.weight[p]
+    named = np.int32(0)
+    for group in range(components):  # parents come first, and have their new names
         if parent[group] == group:
-            renamed[group] = left
-            left += 1
+            renamed[group] = named
+            named += 1
         else:
-            renamed[group] = renamed[_root(parent, group)]
-    return (a[:count], b[:count], weights[:count]), renamed, left
+            renamed[group] = renamed[parent[group]]
+    return left
 
 
 @numba.njit(nogil=True, cache=True)

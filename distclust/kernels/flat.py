@@ -142,9 +142,17 @@ def persistence(flat: FlatClusters, mass: F64, labels: I32) -> F64:
     persistence : ndarray of shape (k,)
         One where the highest peak is infinite or zero, or a label has no row.
     """
-    rows = np.bincount(labels[labels >= 0], minlength=len(flat.selected))
+    rows = np.zeros(len(flat.selected), np.int64)
+    _count_rows(labels, rows)
     highest = flat.peak[0]
     if highest == 0 or np.isinf(highest):
         return np.ones(len(rows))
     relative: F64 = mass[flat.selected] / np.where(rows > 0, rows * highest, np.inf)
     return np.where(rows > 0, relative, 1.0)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_rows(labels, rows):  # type: ignore[no-untyped-def]
+    for label in labels:
+        if label >= 0:
+            rows[label] += 1

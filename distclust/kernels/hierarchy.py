@@ -23,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.edges import SpanningTree
+from distclust.kernels.intrinsics import fetch_soon
 
 __all__ = ["CondensedTree", "condense", "densities"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
+
+_AHEAD = 16  # edges whose rows are fetched from memory meanwhile
 
 
 class CondensedTree(NamedTuple):
@@ -81,7 +84,7 @@ def condense(edges: SpanningTree, min_cluster_size: int) -> CondensedTree:
         return _lone_row()
     within_reach = int(np.searchsorted(edges.weights, np.inf)) + 1
     smallest = max(2, min(min_cluster_size, within_reach))
-    passed = Passed(*_union_pass(edges.u, edges.v, smallest))
+    passed = _pass(edges, smallest)
     depth, rank = _walk(edges.u, edges.v, *passed)
     return _numbered(densities(edges.weights), passed, depth, rank)
 
@@ -103,70 +106,91 @@ class Passed(NamedTuple):
     row_edge: I64  # (n,): the edge at which each row falls out
 
 
+_ROW = np.dtype([("above", np.int64), ("cluster", np.int64), ("at", np.int64)])
+"""A row during the pass, in one place of memory: edges come in no order of rows.
+
+``above`` leads to the root of a row's component. A root's own is negative: its number of
+rows while that is below the smallest size, and beyond that, the number of its cluster.
+A row falls out of ``cluster`` at edge ``at``; where that is -1, together with row ``at``.
+"""
+
+
+def _pass(edges: SpanningTree, smallest: int) -> Passed:
+    n = len(edges.u) + 1
+    rows = np.empty(n, _ROW)
+    rows["above"], rows["cluster"] = -1, -1
+    most = max(1, 2 * (n // smallest) - 1)
+    children = np.full((2, most), -1, np.int32)
+    last_edge, size, falls = np.zeros((3, most), np.int64)
+    c = _union_pass(edges.u, edges.v, smallest, rows, *children, last_edge, size, falls)
+    row_cluster, row_edge = np.empty(n, np.int32), np.empty(n, np.int64)
+    _hand_down(rows, row_cluster, row_edge)
+    u_child, v_child = children[:, :c]
+    return Passed(u_child, v_child, last_edge[:c], size[:c], falls[:c], row_cluster, row_edge)
+
+
 @numba.njit(nogil=True, cache=True, inline="always")
-def _find(above, x):  # type: ignore[no-untyped-def]
-    while above[x] != x:
-        above[x] = above[above[x]]
-        x = above[x]
+def _find(rows, x):  # type: ignore[no-untyped-def]
+    above = rows[x].above
+    while above >= 0:
+        further = rows[above].above
+        if further >= 0:
+            rows[x].above = further
+        x, above = above, further
     return x
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _fall(row, following, cluster, edge, row_cluster, row_edge):  # type: ignore[no-untyped-def]
-    """Let the rows of a list fall out of a cluster at an edge."""
-    while row >= 0:
-        row_cluster[row] = cluster
-        row_edge[row] = edge
-        row = following[row]
+@numba.njit(nogil=True, cache=True)
+def _union_pass(u, v, smallest, rows, u_child, v_child, last_edge, size, falls):  # type: ignore[no-untyped-def]
+    """Condense bottom-up (rows: INOUT, what is by cluster: OUT); return how many there are.
+
+    A component is represented by its union-find root. Of two components the larger one's
+    root stays, so in a merge of unequal kinds the cluster is the first one's.
+    """
+    n_clusters, n_edges = 0, u.shape[0]
+    n_rows = np.empty(u_child.shape[0], np.int64)  # of each cluster, by now
+    for edge in range(n_edges):
+        ahead = min(edge + _AHEAD, n_edges - 1)
+        fetch_soon(rows.ctypes.data + u[ahead] * rows.itemsize)
+        fetch_soon(rows.ctypes.data + v[ahead] * rows.itemsize)
+        first, second = _find(rows, u[edge]), _find(rows, v[edge])
+        big, other = -smallest - rows[first].above, -smallest - rows[second].above
+        more = n_rows[big] if big >= 0 else big + smallest
+        fewer = n_rows[other] if other >= 0 else other + smallest
+        swapped = more < fewer
+        if swapped:
+            first, second, big, other, more, fewer = second, first, other, big, fewer, more
+        rows[second].above = first
+        if more + fewer < smallest:
+            rows[first].above = -(more + fewer)
+            rows[second].at = first
+            continue
+        cluster = big if big >= 0 and other < 0 else n_clusters
+        n_rows[cluster] = more + fewer
+        for root, its in ((first, big), (second, other)):
+            if its < 0:
+                rows[root].cluster, rows[root].at = cluster, edge
+        if cluster < n_clusters:
+            falls[cluster] += 1
+            continue
+        if other >= 0:
+            size[big], size[other] = more, fewer
+            u_child[cluster], v_child[cluster] = (other, big) if swapped else (big, other)
+        last_edge[cluster] = edge
+        rows[first].above = -smallest - cluster
+        n_clusters += 1
+    size[n_clusters - 1] = n_edges + 1
+    return n_clusters
 
 
 @numba.njit(nogil=True, cache=True)
-def _union_pass(u, v, smallest):  # type: ignore[no-untyped-def]
-    """Condense bottom-up; a component is represented by its union-find root.
-
-    Of two components the larger one's root stays, so a small component's list begins
-    at its root, and in a merge of unequal kinds the cluster is the first one's.
-    """
-    n = u.shape[0] + 1
-    most = max(1, 2 * (n // smallest) - 1)
-    u_child, v_child = np.full(most, -1, np.int32), np.full(most, -1, np.int32)
-    last_edge, sizes = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    falls = np.zeros(most, np.int64)
-    row_cluster, row_edge = np.empty(n, np.int32), np.empty(n, np.int64)
-    above, tail = np.arange(n), np.arange(n)
-    count, following = np.ones(n, np.int64), np.full(n, -1, np.int64)
-    cluster_of = np.full(n, -1, np.int32)
-    n_clusters = 0
-    for edge in range(n - 1):
-        first, second = _find(above, u[edge]), _find(above, v[edge])
-        swapped = count[first] < count[second]
-        if swapped:
-            first, second = second, first
-        big, other = cluster_of[first], cluster_of[second]
-        if other >= 0:
-            sizes[big], sizes[other] = count[first], count[second]
-            u_child[n_clusters] = other if swapped else big
-            v_child[n_clusters] = big if swapped else other
-            last_edge[n_clusters] = edge
-            cluster_of[first] = n_clusters
-            n_clusters += 1
-        elif big >= 0:
-            _fall(second, following, big, edge, row_cluster, row_edge)
-            falls[big] += 1
-        elif count[first] + count[second] >= smallest:
-            _fall(first, following, n_clusters, edge, row_cluster, row_edge)
-            _fall(second, following, n_clusters, edge, row_cluster, row_edge)
-            last_edge[n_clusters] = edge
-            cluster_of[first] = n_clusters
-            n_clusters += 1
-        else:
-            following[tail[first]] = second
-            tail[first] = tail[second]
-        above[second] = first
-        count[first] += count[second]
-    sizes[n_clusters - 1] = n
-    c = n_clusters
-    return u_child[:c], v_child[:c], last_edge[:c], sizes[:c], falls[:c], row_cluster, row_edge
+def _hand_down(rows, row_cluster, row_edge):  # type: ignore[no-untyped-def]
+    """Write what each row falls out of, and at which edge (row_cluster, row_edge: OUT)."""
+    for row in range(rows.shape[0]):
+        at = row
+        while rows[at].cluster < 0:
+            at = rows[at].at
+        row_cluster[row], row_edge[row] = rows[at].cluster, rows[at].at
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,8 +8,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.arrays import Mapper
 from distclust.kernels.hierarchy import CondensedTree
-from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, Mapper, over_leaves, searching
+from distclust.kernels.kdtree import LEAF, UNBOUNDED, KDTree, over_leaves, searching
 from distclust.kernels.lanes import RUN
 from distclust.kernels.neighbors import empty_lists, fill_lists
 

@@ -18,13 +18,14 @@ Queries go a leaf at a time, in tree order, so that neighbours share what they r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.arrays import Mapper, copied
 from distclust.kernels.lanes import (
     LANES,
     box_chebyshev,
@@ -43,7 +44,6 @@ __all__ = [
     "MANHATTAN",
     "UNBOUNDED",
     "KDTree",
-    "Mapper",
     "box_distance",
     "build",
     "leaf_box_distances",
@@ -61,9 +61,6 @@ UNBOUNDED = float(np.finfo(np.float64).max)  # below the infinity of padding
 SIEVED = 5  # features from which on products rule out pairs before they are measured
 _TILES, _MIN_TILE_LEAVES = 128, 16
 _CENTER_ROWS = 1000  # that the center of products is the median of: outliers do not move it
-
-Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
-"""Applies a function to tiles, maybe on several threads; results in tile order."""
 
 
 class KDTree(NamedTuple):
@@ -93,7 +90,7 @@ def build(X: F64, metric: int, map_tiles: Mapper) -> KDTree:
     n, d = X.shape
     leaves = -(-n // LEAF)
     depth = max(leaves - 1, 0).bit_length()
-    points, order = X.copy(), np.arange(n, dtype=np.int64)
+    points, order = copied(X, map_tiles), np.arange(n, dtype=np.int64)
     tops = min(depth, 6)
     for level in range(tops):
         map_tiles(

@@ -12,11 +12,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.arrays import Mapper
 from distclust.kernels.kdtree import (
     LEAF,
     UNBOUNDED,
     KDTree,
-    Mapper,
     box_distance,
     leaf_box_distances,
     leaf_distances,
@@ -39,8 +39,8 @@ __all__ = ["Neighbors", "empty_lists", "fill_lists", "neighbors", "neighbors_wit
 class Neighbors(NamedTuple):
     """The k nearest points of each point, places and points in tree order."""
 
-    dist: npt.NDArray[np.float64]  # (n, k): reduced distances, ascending
-    place: npt.NDArray[np.int32]  # (n, k): which points
+    dist: npt.NDArray[np.float64]  # (n, k - skipped): reduced distances, ascending
+    place: npt.NDArray[np.int32]  # (n, k): which points, also where distances were skipped
     tied: npt.NDArray[np.bool_]  # (n,): there may be more as near as the k-th
 
 
@@ -55,11 +55,13 @@ class Lists(NamedTuple):
     room: Room
 
 
-def neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
-    """Find the `k` nearest other points of each point, 1 <= k < n."""
-    n = len(tree.order)
-    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.empty(n, np.bool_))
-    over_leaves(map_tiles, tree, _neighbors, tree, tree, True, np.full(n, UNBOUNDED), found)
+def neighbors(tree: KDTree, k: int, map_tiles: Mapper, skipped: int = 0) -> Neighbors:
+    """Find the `k` nearest other points of each point, 1 <= k < n.
+
+    The distances of the first `skipped` are left out, which saves most of the memory.
+    """
+    found = _empty(len(tree.order), k, skipped)
+    over_leaves(map_tiles, tree, _neighbors, tree, tree, True, np.empty(0), found)
     return found
 
 
@@ -82,24 +84,35 @@ def neighbors_within(
     Neighbors
         At distance `UNBOUNDED` where there are fewer than `k`.
     """
-    n = len(queries.order)
-    found = Neighbors(np.empty((n, k)), np.empty((n, k), np.int32), np.empty(n, np.bool_))
+    found = _empty(len(queries.order), k)
     queries = searching(queries, tree, map_tiles)
     over_leaves(map_tiles, queries, _neighbors, queries, tree, False, radius, found)
     return found
 
 
+def _empty(n: int, k: int, skipped: int = 0) -> Neighbors:
+    place, tied = np.empty((n, k), np.int32), np.empty(n, np.bool_)
+    return Neighbors(np.empty((n, k - skipped)), place, tied)
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _neighbors(queries, tree, own, radius, found, first, last):  # type: ignore[no-untyped-def]
-    """Search from some leaves (found: OUT); `own` says that both trees are the same."""
-    n, k = found.dist.shape
+    """Search from some leaves (found: OUT).
+
+    `own` says that both trees are the same; then there is no radius.
+    """
+    n, k = found.place.shape
+    skipped = k - found.dist.shape[1]
     lists = empty_lists(k)
     for leaf in range(first, last):
         start, stop = leaf * LEAF, min(n, (leaf + 1) * LEAF)
         lists.bounds[:] = -1.0
-        lists.bounds[: stop - start] = radius[start:stop]
+        if own:
+            lists.bounds[: stop - start] = UNBOUNDED
+        else:
+            lists.bounds[: stop - start] = radius[start:stop]
         fill_lists(queries, leaf, tree, own, lists)
-        found.dist[start:stop] = lists.dist[: stop - start, RUN : RUN + k]
+        found.dist[start:stop] = lists.dist[: stop - start, RUN + skipped : RUN + k]
         found.place[start:stop] = lists.place[: stop - start, RUN : RUN + k]
         found.tied[start:stop] = lists.tied[: stop - start]
 

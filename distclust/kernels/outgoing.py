@@ -19,11 +19,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.arrays import Mapper, copied, full
 from distclust.kernels.kdtree import (
     LEAF,
     UNBOUNDED,
     KDTree,
-    Mapper,
     box_distance,
     leaf_box_distances,
     leaf_distances,
@@ -87,20 +87,20 @@ class Scratch(NamedTuple):
     sift: Room
 
 
-def start_search(tree: KDTree, core: F64, ids: I64, group: I32) -> Search:
+def start_search(tree: KDTree, core: F64, ids: I64, group: I32, map_tiles: Mapper) -> Search:
     """Prepare a search from or among the points of a tree; all in tree order."""
     n, padded, nodes = len(ids), tree.n_leaves * LEAF, len(tree.low)
     search = Search(
-        np.full(padded, np.inf),
-        ids,
-        np.full(padded, -1, np.int32),
-        np.full(nodes, -1, np.int32),
-        np.full(nodes, np.inf),
-        core.copy(),
-        np.full(n, UNBOUNDED),
-        np.full(n, -1, np.int64),
-        np.zeros(n, np.bool_),
-        np.ones(n, np.bool_),
+        core=full(padded, np.inf, np.float64, map_tiles),
+        ids=ids,
+        group=full(padded, -1, np.int32, map_tiles),
+        node_group=np.full(nodes, -1, np.int32),
+        node_core=np.full(nodes, np.inf),
+        least=copied(core, map_tiles),
+        weight=full(n, UNBOUNDED, np.float64, map_tiles),
+        partner=full(n, -1, np.int64, map_tiles),
+        exact=np.zeros(n, np.bool_),
+        listed=np.ones(n, np.bool_),
     )
     search.core[:n], search.group[:n] = core, group
     _summarise(search, tree.n_leaves)

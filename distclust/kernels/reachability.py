@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.arrays import Mapper, taken
 from distclust.kernels.boruvka import minimum_edges
-from distclust.kernels.kdtree import KDTree, Mapper, build
+from distclust.kernels.kdtree import KDTree, build
 from distclust.kernels.neighbors import Neighbors, neighbors
 from distclust.kernels.outgoing import Edges, join_edges
 
@@ -31,18 +32,20 @@ class Indexed(NamedTuple):
     near: Neighbors
 
 
-def index_points(X: F64, k: int, metric: int, map_tiles: Mapper) -> Indexed:
+def index_points(X: F64, k: int, metric: int, map_tiles: Mapper, skipped: int = 0) -> Indexed:
     """Build a tree over X of shape (n, d) and list at least the `k` nearest others."""
     tree = build(X, metric, map_tiles)
-    return Indexed(tree, list_neighbors(tree, k, map_tiles))
+    return Indexed(tree, list_neighbors(tree, k, map_tiles, skipped))
 
 
-def list_neighbors(tree: KDTree, k: int, map_tiles: Mapper) -> Neighbors:
+def list_neighbors(tree: KDTree, k: int, map_tiles: Mapper, skipped: int = 0) -> Neighbors:
     """List the `k` nearest others and some more, or all there are, 1 <= k; n >= 2.
 
     The k-th gives the core distance. Those beyond it spare searches in the first rounds.
+    The first `skipped` distances may be left out if none is above the core distance that
+    `least_edges` will be given: mutual reachability does not depend on them.
     """
-    return neighbors(tree, min(k + _MORE, len(tree.order) - 1), map_tiles)
+    return neighbors(tree, min(k + _MORE, len(tree.order) - 1), map_tiles, skipped)
 
 
 def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper) -> Edges:
@@ -64,11 +67,12 @@ def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper
     Edges
         Between rows of X.
     """
-    representative = _representatives(X, ids, core)
-    kept = np.flatnonzero(representative == np.arange(len(X)))
-    if len(kept) < len(X):
-        copies = np.flatnonzero(representative != np.arange(len(X)))
-        same = Edges(copies, representative[copies], np.zeros(len(copies)))
+    copies, firsts = _copies(X, ids, core)
+    if len(copies):
+        representative = np.arange(len(X))
+        representative[copies] = firsts
+        same = Edges(copies, firsts, np.zeros(len(copies)))
+        kept = np.flatnonzero(representative == np.arange(len(X)))
         if len(kept) == 1:
             return same
         fewer = _only(X, kept, representative, indexed, map_tiles)
@@ -76,24 +80,29 @@ def least_edges(X: F64, ids: I64, core: F64, indexed: Indexed, map_tiles: Mapper
         between = Edges(kept[rest.a], kept[rest.b], rest.weights)
         return join_edges([same, between])
     order = indexed.tree.order
-    found = minimum_edges(indexed.tree, core[order], ids[order], indexed.near, map_tiles)
-    return Edges(order[found.a], order[found.b], found.weights)
+    found = minimum_edges(
+        indexed.tree,
+        taken(core, order, map_tiles),
+        taken(ids, order, map_tiles),
+        indexed.near,
+        map_tiles,
+    )
+    a, b = taken(order, found.a, map_tiles), taken(order, found.b, map_tiles)
+    return Edges(a, b, found.weights)
 
 
-def _representatives(X: F64, ids: I64, core: F64) -> I64:
-    """Return, for each row, the row of lowest id among its copies if the core distance is 0.
+def _copies(X: F64, ids: I64, core: F64) -> tuple[I64, I64]:
+    """Return rows of core distance 0 that have a copy of a lower id, and the lowest one's row.
 
-    Then all edges between the copies weigh 0, and the tree joins each to that of lowest
-    id; in the total order none of the others can have the least edge to anything else.
+    All edges between the copies weigh 0, and the tree joins each to that of lowest id; in
+    the total order none of the others can have the least edge to anything else.
     """
-    representative = np.arange(len(X))
     dense = np.flatnonzero(core == 0)
     order = np.lexsort((ids[dense], *X[dense].T))
     rows = dense[order]
     differs = np.r_[True, (X[rows[1:]] != X[rows[:-1]]).any(axis=1)][: len(rows)]
-    firsts = np.flatnonzero(differs)
-    representative[rows] = rows[firsts[np.cumsum(differs) - 1]]
-    return representative
+    firsts = rows[np.flatnonzero(differs)[np.cumsum(differs) - 1]]
+    return rows[~differs], firsts[~differs]
 
 
 def _only(X: F64, kept: I64, representative: I64, indexed: Indexed, map_tiles: Mapper) -> Indexed:

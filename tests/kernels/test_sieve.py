@@ -108,8 +108,10 @@ def searched(X: np.ndarray, asking: np.ndarray) -> list[np.ndarray]:
     radius = np.where(np.arange(len(asking)) % 2, UNBOUNDED, np.median(core))
     others = neighbors_within(queries, radius, tree, k, in_turn)
     group = np.arange(len(asking), dtype=np.int32) % 3
-    mine = start_search(queries, np.zeros(len(asking)), np.arange(len(asking)) + len(X), group)
-    theirs = start_search(tree, core, ids, np.full(len(X), 3, np.int32))
+    mine = start_search(
+        queries, np.zeros(len(asking)), np.arange(len(asking)) + len(X), group, in_turn
+    )
+    theirs = start_search(tree, core, ids, np.full(len(X), 3, np.int32), in_turn)
     between = edges_between(queries, mine, tree, theirs, np.full(4, UNBOUNDED), in_turn)
     least = [between.weights[group[between.a] == i].min() for i in range(3)]
     return [
