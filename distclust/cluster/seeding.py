@@ -36,9 +36,11 @@ from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.threads import map_tiles, n_threads, worker_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_exponent, exact_sum, exact_value
+from distclust.kernels.keyed import keyed_uniform
+from distclust.kernels.plusplus import choose_greedily
 from distclust.kernels.potential import remaining_potentials
 from distclust.kernels.scaling import Frame
 
@@ -48,6 +50,9 @@ ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
 FEW_ROWS = 8192  # so few rows are all candidates
 CANDIDATE_ITERATIONS = 10
+MOST_STARTS = 16  # of k-means++ on candidates; together they are cheap:
+PRODUCTS_OF_STARTS = 1 << 26
+START_STAGE = 1 << 33  # of the keys; no other drawing gets there
 PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
 _POTENTIAL_BITS = 50  # a sum of rounded costs stays below 2**51
 
@@ -88,7 +93,7 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     centers : ndarray of shape (k, d)
     """
     if data.n_rows <= max(FEW_ROWS, 2 * ROUNDS * OVERSAMPLING * k):
-        return _plusplus_of_all(shards, k, data, seed)
+        return _of_few(shards, k, data, seed, MOST_STARTS)
     chosen = Chosen(f"seed-{seed}", (first_row(shards, seed).rows,))
     for stage in range(1, ROUNDS + 1):
         sent = shards.session.broadcast(chosen)
@@ -106,7 +111,14 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     sent = shards.session.broadcast(chosen)
     weights: list[int] = shards.reduce(candidate_weights, _add_lists, sent, data.frame)
     exact = np.array([exact_value(weight) for weight in weights])
-    return _best_of_candidates(shards, chosen.rows, exact, k, data, seed, iterate=True)
+    candidates = distinct_rows(chosen.rows, exact)
+    centers = _choose(candidates, k, data, seed, shards.session.backend, MOST_STARTS)
+    if len(centers) < k:
+        return np.resize(centers, (k, candidates.n_features))
+    with local_backend(shards.session.backend, candidates, k) as here:
+        few = Session(here).shard(candidates, here.slots)
+        about = describe(few, data.dtype, weighted=True, metric=data.metric)
+        return lloyd(few, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 
 def kmeans_plusplus(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
@@ -116,40 +128,55 @@ def kmeans_plusplus(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     are the same.
     """
     if data.n_rows <= FEW_ROWS:
-        return _plusplus_of_all(shards, k, data, seed)
+        return _of_few(shards, k, data, seed, 1)
     return _greedy(shards, k, data, seed)
 
 
-def _plusplus_of_all(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
-    rows = gather_rows(shards)
-    return _best_of_candidates(shards, rows.rows, rows.weights, k, data, seed, iterate=False)
+def _of_few(shards: Shards, k: int, data: DataStats, seed: int, most_starts: int) -> Rows:
+    """Choose among all rows, in this process."""
+    all_rows = gather_rows(shards)
+    rows = distinct_rows(all_rows.rows, all_rows.weights)
+    centers = _choose(rows, k, data, seed, shards.session.backend, most_starts)
+    return np.resize(centers, (k, rows.n_features))
 
 
-def _best_of_candidates(
-    shards: Shards, rows: Rows, weights: F64, k: int, data: DataStats, seed: int, *, iterate: bool
+def _choose(
+    rows: ArraySource, k: int, data: DataStats, seed: int, backend: Backend, most_starts: int
 ) -> Rows:
-    """Run k-means++, and where asked a few Lloyd steps, on weighted candidates in this process."""
-    candidates = distinct_rows(rows, weights)
-    if candidates.n_rows <= k:
-        return np.resize(candidates.X, (k, candidates.n_features))
-    with local_backend(shards.session.backend, candidates, k) as here:
-        shards = Session(here).shard(candidates, here.slots)
-        centers = _greedy(shards, k, data, seed)
-        if not iterate:
-            return centers
-        about = describe(shards, data.dtype, weighted=True, metric=data.metric)
-        return lloyd(shards, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
+    """Return the best of several runs of greedy k-means++ on weighted rows, as many as are cheap.
+
+    Fewer than k centers if there are no more distinct rows of weight.
+    """
+    assert rows.weights is not None  # `distinct_rows` adds them up
+    weights = rows.weights
+    points = (rows.X.astype(np.float64) - data.frame.offset) * data.frame.scale
+    n_trials = 2 + int(np.log(k))
+    n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // (points.size * k * n_trials)))
+
+    def start(number: int) -> tuple[I64, float]:
+        uniforms = keyed_uniform(seed, START_STAGE + number, 0, k * n_trials)
+        return choose_greedily(points, weights, uniforms.reshape(k, n_trials))
+
+    with worker_threads(_threads(backend, points.size * k * n_starts)):
+        found = map_tiles(start, range(n_starts))
+    chosen, _ = min(found, key=lambda result: result[1])
+    return rows.X[chosen]
 
 
 def local_backend(backend: Backend, rows: ArraySource, k: int) -> LocalBackend:
-    """Return what K-Means of a few rows runs on: threads of this process, or none but this.
+    """Return what K-Means of a few rows runs on: threads of this process, or none but this."""
+    threads = _threads(backend, rows.n_rows * rows.n_features * k)
+    return LocalBackend(workers=threads) if threads > 1 else CallingThread()
 
-    As many threads as `backend` has, if there are cores, and products to share.
+
+def _threads(backend: Backend, products: int) -> int:
+    """Return how many threads of this process to use.
+
+    As many as `backend` has, if there are cores, and products to share.
     """
     cores = len(os.sched_getaffinity(0))
-    worth = rows.n_rows * rows.n_features * k // PRODUCTS_PER_THREAD
-    threads = min(backend.slots * backend.threads_per_worker, cores, worth)
-    return LocalBackend(workers=threads) if threads > 1 else CallingThread()
+    worth = products // PRODUCTS_PER_THREAD
+    return max(1, min(backend.slots * backend.threads_per_worker, cores, worth))
 
 
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
-__all__ = ["remaining_potentials"]
+__all__ = ["remaining_potentials", "sq_distances_to"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ def _remaining_potentials(X, trials, scale, sq_dist, weights, grid, out):  # typ
                 columns[j, i] = row[j]
         known, weight = sq_dist[start : start + rows], weights[start : start + rows]
         for t in range(trials.shape[0]):
-            _sq_distances_to(columns, rows, trials[t], scale, reach)
+            sq_distances_to(columns, rows, trials[t], scale, reach)
             for i in range(rows):
                 left = reach[i] if reach[i] < known[i] else known[i]
                 reach[i] = left * weight[i] * grid + MAGIC
@@ -76,7 +76,7 @@ def _remaining_potentials(X, trials, scale, sq_dist, weights, grid, out):  # typ
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sq_distances_to(columns, rows, center, scale, out):  # type: ignore[no-untyped-def]
+def sq_distances_to(columns, rows, center, scale, out):  # type: ignore[no-untyped-def]
     """Write canonical squared distances (OUT, (rows,)); four features at a time spare loads."""
     d = columns.shape[0]
     fours = d - d % 4
