@@ -2,11 +2,15 @@
 
 All are tasks, never scattered data, so Dask itself computes again what a lost worker
 held. No other module imports dask.
+
+The scheduler takes some milliseconds for a message, however many tasks are in it. So
+calls are sent together, as soon as one of them is waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -52,6 +56,14 @@ PAUSE_SHARE = 0.8  # of a worker's memory limit, where Dask stops giving it task
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
+class Call:
+    """A task, and its future once it is sent."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any) -> None:
+        self.fn, self.args = fn, args
+        self.future: distributed.Future | None = None
+
+
 class DaskBackend(Connection):
     """Workers of a Dask cluster.
 
@@ -92,6 +104,7 @@ class DaskBackend(Connection):
     ) -> None:
         super().__init__(memory_limit, scratch_dir)
         self.threads_per_worker = threads_per_worker
+        self._unsent: list[Call] = []
         with contextlib.ExitStack() as started:
             self._client = client or _connected(
                 started, address, workers, insecure, timeout=timeout, security=security
@@ -118,7 +131,9 @@ class DaskBackend(Connection):
 
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
         """Run `fn`; the scheduler picks the worker that saves it moving the most bytes."""
-        return self._submit(fn, at.where, *args)
+        call = Call(fn, at.where, *map(self._argument, args))
+        self._unsent.append(call)
+        return call
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
         return self._submit(fn, *futures)
@@ -126,15 +141,16 @@ class DaskBackend(Connection):
     def wait(
         self, futures: Collection[Future], timeout: float | None
     ) -> tuple[set[Future], set[Future]]:
-        if futures:
+        sent = {future: self._argument(future) for future in futures}
+        if sent:
             with contextlib.suppress(TimeoutError, CancelledError):
-                distributed.wait(list(futures), timeout, return_when="FIRST_COMPLETED")
-        pending = {future for future in futures if future.status in ("pending", "lost")}
+                distributed.wait(list(sent.values()), timeout, return_when="FIRST_COMPLETED")
+        pending = {future for future in sent if sent[future].status in ("pending", "lost")}
         return set(futures) - pending, pending
 
     def fetch(self, future: Future) -> Any:
         try:
-            return future.result()
+            return self._argument(future).result()
         except LOST as error:
             raise WorkerLost(f"{type(error).__name__}: {error}") from error
         except Exception as error:
@@ -177,18 +193,37 @@ class DaskBackend(Connection):
         graph = {(key, i): future for i, future in enumerate(labels)}
         return da.Array(graph, key, chunks=(chunks.lengths,), dtype=np.int32)
 
-    def _submit(self, fn: Callable[..., Any], *args: Any) -> Future:
-        """Submit one task, alone in its group.
+    def _argument(self, arg: Any) -> Any:
+        """Return what Dask takes: of a call its future, for which all calls are sent."""
+        if not isinstance(arg, Call):
+            return native(arg)
+        if arg.future is None:
+            calls, self._unsent = self._unsent, []
+            for _, alike in itertools.groupby(calls, lambda call: (call.fn, len(call.args))):
+                self._send(list(alike))
+        return arg.future
+
+    def _submit(self, fn: Callable[..., Any], *args: Any) -> distributed.Future:
+        call = Call(fn, *map(self._argument, args))
+        self._send([call])
+        return call.future
+
+    def _send(self, calls: list[Call]) -> None:
+        """Send calls of one function, each alone in its group.
 
         A group of many on few partitions looks like root tasks to the scheduler: it
         sends those anywhere, and the resident partition after them.
         """
         if self._client.status != "running":
             raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
-        key = (f"{funcname(fn)}-{uuid.uuid4().hex}", 0)
+        fn = calls[0].fn
+        keys = [(f"{funcname(fn)}-{uuid.uuid4().hex}", 0) for _ in calls]
+        columns = zip(*(call.args for call in calls), strict=True)
         # A recipe may hold an array: the scheduler has to keep it, to compute it again.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
-            return self._client.submit(fn, *map(native, args), key=key)
+            futures = self._client.map(fn, *columns, key=keys, pure=False)
+        for call, future in zip(calls, futures, strict=True):
+            call.future, call.args = future, ()
 
     def _chunks_of(self, collection: Any) -> list[Future]:
         return list(self._client.compute(list(np.ravel(collection.to_delayed()))))

@@ -71,6 +71,7 @@ class Backend(Protocol):
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
         """Run ``fn(resident, *args)`` where the partition lives.
 
+        A backend may keep calls back, to send them together, until any is waited for.
         Arguments may be `Ref` objects and futures of other calls.
         """
 

@@ -100,6 +100,7 @@ def test_worker_in_the_middle_of_a_call(backend: Any, tmp_path: Path) -> None:
     at = backend.place(load_range, 0, 5)
     running = backend.call(block, at, str(tmp_path))
     queued = backend.call(total, at)
+    backend.wait([running, queued], 0)  # now they are sent
     process = seen(tmp_path)
     kill(process)
     (tmp_path / "open").touch()  # for Dask, which computes it again by itself
