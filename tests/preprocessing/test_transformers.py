@@ -295,7 +295,8 @@ def test_frames_tables_and_files_are_as_arrays(name: str, dtype: str, tmp_path: 
         assert fitted_digest(again) == digest
         made = again.transform(path)
         assert isinstance(made, TransformedRows)
-        assert (made.n_features, made.feature_names) == (5, NAMES)
+        assert made.n_features == expected.shape[1]
+        assert list(made.feature_names) == again.get_feature_names_out().tolist()
         lenient = made.allowing(Allowed.MISSING)
         loaded = [lenient.load(*args) for args in lenient.plan(2)]
         found = {b.row_start: b.X for part in loaded for b in part.blocks}
