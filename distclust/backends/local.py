@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from distclust.backends.connection import Connection
@@ -61,16 +62,16 @@ class LocalBackend(Connection):
         return self.threads_per_worker * max(1, self.slots // partitions)
 
     def place(self, load: Callable[..., Any], *args: Any) -> Handle:
-        return Handle(self._pool.submit(_apply, load_within, self.room, load, *args))
+        return Handle(self._submit(load_within, self.room, load, *args))
 
     def put(self, value: Any) -> Ref:
         return Ref(value)
 
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future[Any]:
-        return self._pool.submit(_apply, fn, at.where, *args)
+        return self._submit(fn, at.where, *args)
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future[Any]]) -> Future[Any]:
-        return self._pool.submit(_apply, fn, *futures)
+        return self._submit(fn, *futures)
 
     def wait(
         self, futures: Collection[Future[Any]], timeout: float | None
@@ -88,6 +89,28 @@ class LocalBackend(Connection):
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run `fn` once the futures among its arguments are done: waiting takes no worker."""
+        if not any(_is_pending(arg) for arg in args):
+            return self._pool.submit(_apply, fn, *args)
+        result: Future[Any] = Future()
+        self._submit_later(result, fn, args)
+        return result
+
+    def _submit_later(
+        self, result: Future[Any], fn: Callable[..., Any], args: Sequence[Any]
+    ) -> None:
+        for arg in args:
+            if _is_pending(arg):
+                arg.add_done_callback(lambda _: self._submit_later(result, fn, args))
+                return
+        try:
+            done = self._pool.submit(_apply, fn, *args)
+        except RuntimeError as closed:
+            result.set_exception(closed)
+        else:
+            done.add_done_callback(partial(_pass_on, result))
 
 
 class CallingThread(LocalBackend):
@@ -123,12 +146,23 @@ class _AtOnce(Executor):
         return future
 
 
-def _apply(fn: Callable[..., Any], *args: Any) -> Any:
-    """Call `fn` with references and futures replaced by their values.
+def _is_pending(arg: Any) -> bool:
+    return isinstance(arg, Future) and not arg.done()
 
-    A future waited for here was submitted earlier to the same first-in-first-out pool,
-    so it has at least started: waiting cannot deadlock.
-    """
+
+def _pass_on(result: Future[Any], done: Future[Any]) -> None:
+    """Give one future the outcome of another."""
+    if done.cancelled():
+        result.cancel()
+        result.set_running_or_notify_cancel()
+    elif (error := done.exception()) is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(done.result())
+
+
+def _apply(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call `fn` with references and futures, which are done, replaced by their values."""
     return fn(*(_value(arg) for arg in args))
 
 

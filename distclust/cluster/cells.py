@@ -172,6 +172,8 @@ def merge_looks(a: Look, b: Look) -> Look:
 def _join_rows(parts: Any) -> Rows:
     """Put rows together, in the order of their ids."""
     X, ids = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if (ids[1:] > ids[:-1]).all():
+        return Rows(X, ids)
     order = np.argsort(ids)
     return Rows(X[order], ids[order])
 
@@ -181,9 +183,12 @@ def rows_of_cell(partition: Partition, index: int, name: str, scale: float, cuts
     if "cells" not in partition.cache:
         rows = vectors(partition, name)
         rows.X[:] *= scale
-        partition.cache["cells"] = rows, cells_of(rows.X, cuts)
-    rows, cells = partition.cache["cells"]
-    chosen = cells == index
+        cells = cells_of(rows.X, cuts)
+        order = np.argsort(cells, kind="stable")
+        starts = np.searchsorted(cells[order], np.arange(cuts.n_cells + 1))
+        partition.cache["cells"] = Rows(rows.X[order], rows.ids[order]), starts
+    rows, starts = partition.cache["cells"]
+    chosen = slice(starts[index], starts[index + 1])
     if index == cuts.n_cells - 1:
         del partition.cache["cells"]  # cells are asked for in order
     return Rows(rows.X[chosen], rows.ids[chosen])
@@ -217,7 +222,7 @@ class CoreAnswer(NamedTuple):
 
 def core_questions(cell: Cell, k: int, metric: int, boxes: Boxes) -> CoreQuestions:
     """Ask for neighbours of the rows that other cells are near enough to."""
-    radius = _local_lists(cell, k, metric)[:, k - 1]
+    radius = _radius_within(cell, k, metric)
     rows = np.flatnonzero(cell.gaps(boxes, metric) < radius)
     return CoreQuestions(cell.index, cell.X[rows], radius[rows], rows)
 
@@ -257,11 +262,10 @@ def core_distances(
     cell: Cell, k: int, metric: int, boxes: Boxes, *answers: list[CoreAnswer]
 ) -> F64:
     """Return the reduced distance of each row to its k-th nearest other row of all cells."""
-    lists = _local_lists(cell, k, metric)
-    core = lists[:, k - 1].copy()
+    core = _radius_within(cell, k, metric)
     mine = [answer[cell.index] for answer in answers]
     touched = np.unique(np.concatenate([answer.rows for answer in mine]))
-    nearest = lists[touched]
+    nearest = _lists_within(cell, k, metric, touched)
     for answer in mine:
         at = np.searchsorted(touched, answer.rows)
         both = np.concatenate([nearest[at], answer.dist], axis=1)
@@ -270,10 +274,21 @@ def core_distances(
     return core
 
 
-def _local_lists(cell: Cell, k: int, metric: int) -> F64:
-    """Return each row's k nearest distances within the cell."""
-    index = cell.indexed(k, metric)
-    lists = np.full((len(cell.X), k), UNBOUNDED)
-    found = index.near.dist[:, :k]
-    lists[index.tree.order, : found.shape[1]] = found
+def _radius_within(cell: Cell, k: int, metric: int) -> F64:
+    """Return each row's distance to its k-th nearest other row of the cell."""
+    tree, near = cell.indexed(k, metric)
+    radius = np.full(len(cell.X), UNBOUNDED)
+    if near.dist.shape[1] >= k:
+        radius[tree.order] = near.dist[:, k - 1]
+    return radius
+
+
+def _lists_within(cell: Cell, k: int, metric: int, rows: I64) -> F64:
+    """Return some rows' k nearest distances within the cell."""
+    tree, near = cell.indexed(k, metric)
+    places = np.empty(len(cell.X), np.int64)
+    places[tree.order] = np.arange(len(cell.X))
+    lists = np.full((len(rows), k), UNBOUNDED)
+    found = near.dist[places[rows], :k]
+    lists[:, : found.shape[1]] = found
     return lists

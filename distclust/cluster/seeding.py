@@ -8,7 +8,6 @@ remark, and in scikit-learn); B. Bahmani et al., "Scalable k-means++", 2012.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ from distclust.cluster.statistics import DataStats, describe
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, Shards
+from distclust.engine.shards import Session, Shards, threads_here
 from distclust.engine.threads import map_tiles, n_threads, worker_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_exponent, exact_sum, exact_value
@@ -170,13 +169,8 @@ def local_backend(backend: Backend, rows: ArraySource, k: int) -> LocalBackend:
 
 
 def _threads(backend: Backend, products: int) -> int:
-    """Return how many threads of this process to use.
-
-    As many as `backend` has, if there are cores, and products to share.
-    """
-    cores = len(os.sched_getaffinity(0))
-    worth = products // PRODUCTS_PER_THREAD
-    return max(1, min(backend.slots * backend.threads_per_worker, cores, worth))
+    """Return how many threads of this process to use, if there are products to share."""
+    return max(1, min(threads_here(backend), products // PRODUCTS_PER_THREAD))
 
 
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:

@@ -45,8 +45,15 @@ from distclust.cluster.fragments import (
 )
 from distclust.data.blocks import Partition, Source
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Each, Session, Shards, one_uses_all, partitions_for
-from distclust.engine.threads import map_tiles
+from distclust.engine.shards import (
+    Each,
+    Session,
+    Shards,
+    one_uses_all,
+    partitions_for,
+    threads_here,
+)
+from distclust.engine.threads import map_tiles, worker_threads
 from distclust.errors import ConfigError, DataError
 from distclust.kernels.arrays import taken
 from distclust.kernels.edges import SpanningTree, in_total_order
@@ -240,7 +247,8 @@ def _from_cells(
     tables = [edges for _, edges, _ in kept] + [rest]
     joined = join_tables(tables)
     weights = metric.distance(joined.weights) / alpha / scale
-    tree = in_total_order(joined.u, joined.v, weights, map_tiles)
+    with worker_threads(threads_here(session.backend)):
+        tree = in_total_order(joined.u, joined.v, weights, map_tiles)
     missed = len(rest.u) - certified
     return MutualReachability(tree, by_id, 1.0 - missed / (n_finite - 1), k)
 

@@ -8,6 +8,7 @@ distclust is, to the last bit.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,16 @@ from distclust.engine.protocol import Backend, Future
 from distclust.engine.retry import RetryPolicy
 from distclust.errors import DataError, DistclustError
 
-__all__ = ["Broadcast", "Each", "Remote", "Session", "Shards", "one_uses_all", "partitions_for"]
+__all__ = [
+    "Broadcast",
+    "Each",
+    "Remote",
+    "Session",
+    "Shards",
+    "one_uses_all",
+    "partitions_for",
+    "threads_here",
+]
 
 FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
 PARTITIONS_PER_SLOT = 2  # of many rows: a cluster that shrinks can still balance them
@@ -48,6 +58,11 @@ def partitions_for(n_rows: int, row_nbytes: int, slots: int) -> int:
 def one_uses_all(backend: Backend) -> bool:
     """Whether a call on a lone partition has all the threads that there are."""
     return backend.threads_for(1) >= backend.slots * backend.threads_per_worker
+
+
+def threads_here(backend: Backend) -> int:
+    """Return how many threads this process may use between calls: as many as there are cores."""
+    return min(backend.slots * backend.threads_per_worker, len(os.sched_getaffinity(0)))
 
 
 class Plannable(Protocol):
