@@ -26,6 +26,7 @@ __all__ = [
     "Cells",
     "EdgeTable",
     "Forest",
+    "Kept",
     "Round",
     "edge_answers",
     "edge_questions",
@@ -95,10 +96,18 @@ def grow_forest(cell: Cell, k: int, metric: int, boxes: Boxes, core: F64) -> For
     return Forest(EdgeTable(ids[a], ids[b], weights, *ends), certified, fragment, count)
 
 
-def kept_edges(cell: Cell, forest: Forest) -> tuple[int, EdgeTable, EdgeTable]:
-    """Return the number of fragments, the certified edges, and those between fragments."""
-    edges, certified = forest.edges, forest.certified
-    return forest.n_fragments, edges.take(certified), edges.take(~certified)
+class Kept(NamedTuple):
+    """What the driver has to know of a forest."""
+
+    n_fragments: int
+    certified: tuple[I64, I64, F64]  # edges, within fragments: row ids of their ends, weights
+    between: EdgeTable  # the others
+
+
+def kept_edges(cell: Cell, forest: Forest) -> Kept:
+    """Return the edges, as they are needed from now on."""
+    (u, v, weights, _, _), sure = forest.edges, forest.certified
+    return Kept(forest.n_fragments, (u[sure], v[sure], weights[sure]), forest.edges.take(~sure))
 
 
 def fragment_labels(cell: Cell, forest: Forest) -> I32:

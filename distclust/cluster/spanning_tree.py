@@ -66,7 +66,7 @@ __all__ = ["MutualReachability", "spanning_tree"]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-SAMPLE = 100_000  # rows that cells are cut by
+SAMPLE = 50_000  # rows that cells are cut by
 _NO_EDGES = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
 MIN_ROWS_PER_CELL = 20_000  # unless asked for: fewer are not worth the messages
 
@@ -187,14 +187,20 @@ def _whole_tree(partition: Partition, k: int, alpha: float, name: str) -> Mutual
     core = np.empty(len(X))
     core[indexed.tree.order] = indexed.near.dist[:, k - 1 - skipped]
     edges = least_edges(X, ids, stretched(core, metric, alpha), indexed, map_tiles)
-    weights = metric.distance(edges.weights)
-    weights /= alpha
-    weights /= scale
+    weights = _in_units(edges.weights, metric, alpha, scale)
     by_id = np.empty(partition.n_rows)
     by_id[ids] = metric.distance(core) / scale
     u, v = taken(ids, edges.a, map_tiles), taken(ids, edges.b, map_tiles)
     tree = in_total_order(u, v, weights, map_tiles)
     return MutualReachability(tree, by_id, 1.0, k)
+
+
+def _in_units(reduced: F64, metric: Metric, alpha: float, scale: float) -> F64:
+    """Return the weights of edges as they are told, from reduced ones (INOUT)."""
+    weights = metric.distance(reduced)
+    weights /= alpha
+    weights /= scale
+    return weights
 
 
 def stretched(core: F64, metric: Metric, alpha: float) -> F64:
@@ -232,23 +238,22 @@ def _from_cells(
         cells.gather(_nothing, Each(labels))
         for remote in forests:
             remote.forget()
-    first = np.concatenate([[0], np.cumsum([count for count, _, _ in kept])])
+    first = np.concatenate([[0], np.cumsum([each.n_fragments for each in kept])])
     shared = Cells(boxes, first, metric.kernel)
     between = join_tables(
         [
             edges._replace(fragment_u=edges.fragment_u + start, fragment_v=edges.fragment_v + start)
-            for (_, _, edges), start in zip(kept, first, strict=False)
+            for edges, start in zip((each.between for each in kept), first, strict=False)
         ]
     )
     with session.stage("edges between partitions"):
         rest, certified = connect(
             cells, shared, Each(reach), Each(labels), between, least_core, exact=mode == "exact"
         )
-    tables = [edges for _, edges, _ in kept] + [rest]
-    joined = join_tables(tables)
-    weights = metric.distance(joined.weights) / alpha / scale
+    parts = [each.certified for each in kept] + [rest[:3]]
+    u, v, reduced = (np.concatenate(column) for column in zip(*parts, strict=True))
     with worker_threads(threads_here(session.backend)):
-        tree = in_total_order(joined.u, joined.v, weights, map_tiles)
+        tree = in_total_order(u, v, _in_units(reduced, metric, alpha, scale), map_tiles)
     missed = len(rest.u) - certified
     return MutualReachability(tree, by_id, 1.0 - missed / (n_finite - 1), k)
 
