@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import traceback
 import uuid
 from collections import Counter
@@ -63,6 +64,10 @@ class Call:
         self.fn, self.args = fn, args
         self.future: distributed.Future | None = None
 
+    def is_like(self, other: Call) -> bool:
+        """Whether both can travel together."""
+        return self.fn is other.fn and len(self.args) == len(other.args)
+
 
 class DaskBackend(Connection):
     """Workers of a Dask cluster.
@@ -105,6 +110,7 @@ class DaskBackend(Connection):
         super().__init__(memory_limit, scratch_dir)
         self.threads_per_worker = threads_per_worker
         self._unsent: list[Call] = []
+        self._sending = threading.RLock()  # backends may be shared by threads
         with contextlib.ExitStack() as started:
             self._client = client or _connected(
                 started, address, workers, insecure, timeout=timeout, security=security
@@ -132,7 +138,8 @@ class DaskBackend(Connection):
     def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
         """Run `fn`; the scheduler picks the worker that saves it moving the most bytes."""
         call = Call(fn, at.where, *map(self._argument, args))
-        self._unsent.append(call)
+        with self._sending:
+            self._unsent.append(call)
         return call
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
@@ -149,8 +156,9 @@ class DaskBackend(Connection):
         return set(futures) - pending, pending
 
     def fetch(self, future: Future) -> Any:
+        sent = self._argument(future)
         try:
-            return self._argument(future).result()
+            return sent.result()
         except LOST as error:
             raise WorkerLost(f"{type(error).__name__}: {error}") from error
         except Exception as error:
@@ -161,6 +169,7 @@ class DaskBackend(Connection):
             ) from error
 
     def close(self) -> None:
+        self._unsent.clear()
         self._started.close()
 
     def adopt(
@@ -197,10 +206,13 @@ class DaskBackend(Connection):
         """Return what Dask takes: of a call its future, for which all calls are sent."""
         if not isinstance(arg, Call):
             return native(arg)
-        if arg.future is None:
-            calls, self._unsent = self._unsent, []
-            for _, alike in itertools.groupby(calls, lambda call: (call.fn, len(call.args))):
-                self._send(list(alike))
+        with self._sending:
+            while arg.future is None:
+                if not self._unsent:
+                    raise ClusterError("the call was not sent: sending failed, or we are closed")
+                alike = list(itertools.takewhile(self._unsent[0].is_like, self._unsent))
+                del self._unsent[: len(alike)]
+                self._send(alike)
         return arg.future
 
     def _submit(self, fn: Callable[..., Any], *args: Any) -> distributed.Future:

@@ -148,7 +148,7 @@ def _choose(
     """
     assert rows.weights is not None  # `distinct_rows` adds them up
     weights = rows.weights
-    points = (rows.X.astype(np.float64) - data.frame.offset) * data.frame.scale
+    points = rows.X.astype(np.float64) * data.frame.scale
     n_trials = 2 + int(np.log(k))
     n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // (points.size * k * n_trials)))
 

@@ -207,9 +207,13 @@ def stretched(core: F64, metric: Metric, alpha: float) -> F64:
     """Return reduced core distances times alpha.
 
     So that ``max(core, dist / alpha)`` is ``max(core * alpha, dist) / alpha``, and searches
-    need not know of alpha.
+    need not know of alpha. Never below what it was if alpha is above one, whatever the
+    rounding: distances up to that may have been left out of neighbour lists.
     """
-    return core if alpha == 1.0 else metric.reduced(metric.distance(core) * alpha)
+    if alpha == 1.0:
+        return core
+    reach = metric.reduced(metric.distance(core) * alpha)
+    return np.maximum(core, reach) if alpha > 1 else reach
 
 
 def _from_cells(

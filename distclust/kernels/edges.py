@@ -57,7 +57,7 @@ def in_total_order(a: I64, b: I64, weights: F64, map_tiles: Mapper) -> SpanningT
 def total_order(a: I64, b: I64, weights: F64, map_tiles: Mapper) -> I64:
     """Return what sorts edges ascending by ``(weight, lower id, higher id)``.
 
-    Weights are at least zero, so their bits ascend as they do: edges are first spread by
+    Weights are zero or positive, so their bits ascend as they do: edges are first spread by
     leading bits to parts that fit into a cache, and those sorted one by one.
     """
     order, spread, starts = _spread(weights) if len(weights) > _PART else _all_of(weights)

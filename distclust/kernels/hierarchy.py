@@ -1,7 +1,7 @@
 """The condensed cluster tree, straight from sorted spanning-tree edges.
 
 One bottom-up pass of union-find over the edges does it: components below the minimum
-size are only linked lists of rows, a component that reaches the size opens a cluster,
+size are only union-find trees of rows, a component that reaches the size opens a cluster,
 what joins a cluster while too small falls out of it there, and two clusters that meet
 get a parent. The linkage matrix never exists; work is linear, nothing recurses.
 

@@ -29,9 +29,9 @@ def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, floa
     Parameters
     ----------
     points : ndarray of shape (n, d)
-        Of order one, as seen through a frame.
+        Scaled so that distances are of order one.
     weights : ndarray of shape (n,)
-        At least zero, and one of them above.
+        At least zero, and one of them above; less than 1e-308 of the largest is zero.
     uniforms : ndarray of shape (k, n_trials)
         Random numbers in (0, 1) that decide all draws.
 

@@ -9,6 +9,11 @@ import pytest
 from scipy import sparse
 
 from distclust import KMeans
+from distclust.backends.local import LocalBackend
+from distclust.cluster.seeding import SEEDINGS
+from distclust.cluster.statistics import describe
+from distclust.data.arrays import ArraySource
+from distclust.engine.shards import Session
 from tests.cluster.helpers import blobs, row_weights
 
 N = 40_000
@@ -35,6 +40,18 @@ def test_rows_far_away_are_not_missed() -> None:
         model = KMeans(5, random_state=seed).fit(X)
         assert len(set(model.labels_[1234:1244])) == 1
         assert model.cluster_sizes_[model.labels_[1234]] == 10
+
+
+@pytest.mark.parametrize("init", ["k-means++", "k-means||"])
+def test_an_outlier_far_away_does_not_hide_the_others(init: str) -> None:
+    """Seeds are drawn by distances as they are, not by rows relative to a mean far away."""
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    X[7] = 1e20
+    with LocalBackend(workers=1) as backend:
+        shards = Session(backend).shard(ArraySource(X))
+        data = describe(shards, X.dtype, weighted=False)
+        centers = SEEDINGS[init](shards, 12, data, 0)
+    assert len(np.unique(centers, axis=0)) == 12
 
 
 def test_a_row_of_most_of_the_weight() -> None:

@@ -238,3 +238,16 @@ def test_a_million_in_a_heap_or_in_a_row(name: str) -> None:
         weights, counts = np.unique(found.tree.weights, return_counts=True)
         np.testing.assert_array_equal(weights, [3.0, 4.0, 5.0])
         np.testing.assert_array_equal(counts, [n - 5, 2, 2])
+
+
+@pytest.mark.parametrize("alpha", [1 + 2**-52, 1 + 1e-12])
+@pytest.mark.parametrize("seed", [25, 57])
+def test_core_distances_that_rounding_would_lower(alpha: float, seed: int) -> None:
+    """Near antipodes an angle's sine does not lead back to the chord it came from."""
+    rng = np.random.default_rng(seed)
+    near, far = rng.normal(0, 1e-7, (2, 8, 2))
+    X = np.concatenate([near, far + np.array([0, np.pi])])
+    whole, parts = (
+        find(X, min_samples=500, alpha=alpha, metric="haversine", n_partitions=n) for n in (1, 3)
+    )
+    assert_same(parts, whole)

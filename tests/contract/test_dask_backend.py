@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from distclust.backends import Backend, connect
-from distclust.errors import ClusterError, ClusterTimeout, ConfigError
+from distclust.errors import ClusterError, ClusterTimeout, ConfigError, DistclustError
 from tests.contract.contract import BackendContract, load_range, total
 
 distributed = pytest.importorskip("distributed")
@@ -67,3 +71,32 @@ def test_workers_that_do_not_come(dask_cluster: str) -> None:
 def test_stranger_without_tls_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match=r"beyond this machine.*tls://"):
         connect("dask", address=address)
+
+
+def test_threads_may_share_a_backend(dask_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits first sends what the others called, and they wait for that."""
+    with connect("dask", address=dask_cluster) as backend, ThreadPoolExecutor(2) as threads:
+        at = backend.place(load_range, 0, 5)
+        send = backend._send
+
+        def slowly(calls: list[Any]) -> None:
+            time.sleep(0.3)
+            send(calls)
+
+        monkeypatch.setattr(backend, "_send", slowly)
+        calls = [backend.call(total, at) for _ in range(2)]
+        assert list(threads.map(backend.fetch, calls)) == [10.0, 10.0]
+
+
+def test_what_cannot_be_sent_is_forgotten(dask_cluster: str) -> None:
+    with connect("dask", address=dask_cluster) as backend:
+        at = backend.place(load_range, 0, 5)
+        bad, good = backend.call(total, at, threading.Lock()), backend.call(total, at)
+        with pytest.raises((TypeError, DistclustError)):
+            backend.fetch(bad)
+        with pytest.raises(ClusterError, match="was not sent"):
+            backend.fetch(bad)
+        assert backend.fetch(good) == 10.0
+        late = backend.call(total, at)
+    with pytest.raises(ClusterError, match="was not sent"):
+        backend.fetch(late)

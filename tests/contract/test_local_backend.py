@@ -39,6 +39,37 @@ def test_idle_workers_leave_their_threads_to_the_others() -> None:
         assert [backend.threads_for(partitions) for partitions in (1, 2, 3, 9)] == [10, 4, 2, 2]
 
 
+def test_a_call_that_waits_for_another_takes_no_worker() -> None:
+    open_gate, at_gate = threading.Event(), threading.Event()
+    with LocalBackend(workers=2) as backend:
+        at = backend.place(lambda: (open_gate, at_gate))
+        blocked = backend.call(_wait_at, at)
+        waiting = [backend.call(_second, at, blocked) for _ in range(3)]
+        assert at_gate.wait(30)
+        free = backend.call(_second, at, 7)
+        assert backend.wait([free], 30) == ({free}, set())
+        open_gate.set()
+        assert [backend.fetch(future) for future in [free, *waiting]] == [7, 1, 1, 1]
+        failed = backend.call(_second, at, backend.call(_divide_by, at, 0))
+        with pytest.raises(TaskFailed, match="ZeroDivisionError"):
+            backend.fetch(failed)
+
+
+def _wait_at(gates: tuple[threading.Event, threading.Event]) -> int:
+    open_gate, at_gate = gates
+    at_gate.set()
+    assert open_gate.wait(60)
+    return 1
+
+
+def _second(_: Any, value: Any) -> Any:
+    return value
+
+
+def _divide_by(_: Any, value: int) -> float:
+    return 1 / value
+
+
 def test_the_calling_thread_does_it_all() -> None:
     """Nobody is woken; results and errors are those of any backend."""
     rows = ArraySource(np.arange(12.0).reshape(6, 2))
