@@ -111,9 +111,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     ("n_partitions", "threads", "dtype", "weighted"),
     [
         (1, 2, "float32", False),
-        (2, 1, "float64", True),
-        (7, 2, "float32", True),
-        (64, 1, "float64", False),
+        (7, 2, "float64", True),
+        pytest.param(2, 1, "float32", True, marks=pytest.mark.thorough),
+        pytest.param(64, 1, "float64", False, marks=pytest.mark.thorough),
     ],
 )
 def test_fit_on_a_cluster(

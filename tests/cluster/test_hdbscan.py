@@ -80,7 +80,7 @@ def test_every_form_of_the_same_rows(X, fitted, tmp_path):
     assert model.feature_names_in_.tolist() == ["x", "y"]
 
 
-@pytest.mark.parametrize("n_partitions", [1, 4])
+@pytest.mark.parametrize("n_partitions", [pytest.param(1, marks=pytest.mark.thorough), 4])
 def test_rows_that_are_not_finite_in_every_form(X, tmp_path, n_partitions):
     """Where they are noise; in files one row group has no other rows."""
     some = X[:1500].astype(np.float32)
