@@ -105,6 +105,9 @@ class LocalBackend(Connection):
             if _is_pending(arg):
                 arg.add_done_callback(lambda _: self._submit_later(result, fn, args))
                 return
+        if any(isinstance(arg, Future) and arg.cancelled() for arg in args):
+            _cancel(result)  # the pool is closing, and must not be asked
+            return
         try:
             done = self._pool.submit(_apply, fn, *args)
         except RuntimeError as closed:
@@ -150,11 +153,15 @@ def _is_pending(arg: Any) -> bool:
     return isinstance(arg, Future) and not arg.done()
 
 
+def _cancel(result: Future[Any]) -> None:
+    result.cancel()
+    result.set_running_or_notify_cancel()  # tells those that wait
+
+
 def _pass_on(result: Future[Any], done: Future[Any]) -> None:
     """Give one future the outcome of another."""
     if done.cancelled():
-        result.cancel()
-        result.set_running_or_notify_cancel()
+        _cancel(result)
     elif (error := done.exception()) is not None:
         result.set_exception(error)
     else:

@@ -48,7 +48,7 @@ def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, floa
     >>> points = np.array([[0.0], [0.1], [1.0], [1.1], [1.2]])
     >>> chosen, potential = choose_greedily(points, np.ones(5), np.full((2, 3), 0.5))
     >>> sorted(points[chosen].ravel().tolist()), round(potential, 3)
-    ([0.1, 1.0], 0.06)
+    ([0.0, 1.0], 0.06)
     """
     columns = np.ascontiguousarray(points.T)
     chosen = np.empty(len(uniforms), np.int64)
