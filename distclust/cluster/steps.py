@@ -25,8 +25,7 @@ from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 
-FEW = 16  # centers
-CALM_FEW, CALM_MANY = 256, 128  # centers: one row moves in so many
+CALM_ONE, CALM_GROUPS = 256, 128  # bounds begin when no more than one row in so many moves
 DOUBTFUL = 2  # codes are given up when they leave more than one row in so many in doubt
 MANY = 8  # if one row in so many was looked at
 
@@ -46,8 +45,8 @@ def bounds_that_pay(table: CenterTable) -> tuple[Bounds, int]:
     """Return which, and of how many rows no more than one may move before; 0 is at once."""
     k, d = table.exact.shape
     if groups_of_row(k, d, table.seen.itemsize):
-        return Bounds.GROUPS, CALM_MANY
-    return Bounds.ONE, CALM_FEW if coded_words(d) and k <= FEW else 0
+        return Bounds.GROUPS, CALM_GROUPS
+    return Bounds.ONE, CALM_ONE if coded_words(d) else 0
 
 
 class Run(NamedTuple):

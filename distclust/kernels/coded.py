@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import UP, move_rows, renew_lower, renew_upper
+from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
 from distclust.kernels.pairs import LANES, nearest_coded, transpose_words
 from distclust.kernels.scaling import Frame
 from distclust.kernels.tile import AHEAD, Panels, new_tile, row_addresses
@@ -181,7 +181,7 @@ def coded_step(  # type: ignore[no-untyped-def]
     labels, bounded = memory.labels, len(memory.upper) > 0
     row, seen, moved, doubtful = 0, 0, 0, 0
     while row < n:
-        row, count = _next_rows(row, n, memory, own, others, coded.row_ids)
+        row, count = rows_that_may_move(row, memory, travelled, coded.row_ids)
         if count == 0:
             break
         doubtful += _label_tile(X, count, table, tile, words, centers, coded)
@@ -191,29 +191,6 @@ def coded_step(  # type: ignore[no-untyped-def]
         moved += move_rows(X, coded.row_ids[:count], coded.labels, weights, grid, labels, stats)
         seen += count
     return seen, moved, doubtful
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _next_rows(row, n, memory, own, others, row_ids):  # type: ignore[no-untyped-def]
-    """Fill a tile with rows that may change their label, from `row` on.
-
-    Returns the row after those that were looked at, and how many are in the tile.
-    """
-    labels, upper, lower = memory
-    if len(upper) == 0:
-        count = min(n - row, TILE_ROWS)
-        for i in range(count):
-            row_ids[i] = row + i
-        return row + count, count
-    count = 0
-    while row < n and count < TILE_ROWS:
-        label = labels[row]
-        near, far = (upper[row] + own[label]) * UP, lower[row, 0] - others[label]
-        if label < 0 or not near < far:
-            row_ids[count] = row
-            count += 1
-        row += 1
-    return row, count
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -33,9 +33,9 @@ import numpy.typing as npt
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.coded import CodedCenters, coded_step
 from distclust.kernels.grouped import Arranged, Groups, grouped_step
-from distclust.kernels.moving import UP, move_rows, renew_lower, renew_upper
+from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
 from distclust.kernels.scaling import FixedPoint
-from distclust.kernels.tile import TILE_ROWS, new_tile
+from distclust.kernels.tile import new_tile
 
 __all__ = ["ClusterStats", "Counts", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
@@ -217,24 +217,13 @@ def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, st
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
-    bounded = len(memory.upper) > 0
     tile = new_tile(X, table)
     slack = (d + 8) * np.finfo(X.dtype).eps  # relative error of tile.sq_norms, and to spare
-    labels, upper, lower = memory
-    own, others = travelled
-    count, seen, moved = 0, 0, 0
-    for row in range(n):
-        label = labels[row]
-        known = bounded and label >= 0
-        if known and (upper[row] + own[label]) * UP < lower[row, 0] - others[label]:
-            continue
-        tile.row_ids[count] = row
-        count += 1
-        if count == TILE_ROWS:
-            moved += _see_tile(
-                X, weights, table, grid, tile, count, slack, travelled, memory, stats
-            )
-            seen, count = seen + count, 0
-    if count > 0:
+    row, seen, moved = 0, 0, 0
+    while row < n:
+        row, count = rows_that_may_move(row, memory, travelled, tile.row_ids)
+        if count == 0:
+            break
         moved += _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
-    return seen + count, moved
+        seen += count
+    return seen, moved

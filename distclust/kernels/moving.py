@@ -1,4 +1,4 @@
-"""What Lloyd steps of any kind do with rows whose labels are found: sums and upper bounds.
+"""What Lloyd steps of any kind do with rows: which may move, and sums and bounds of those seen.
 
 Sums are integers on a grid (`distclust.kernels.scaling.FixedPoint`), so moving a row from
 one cluster to another never drifts. Bounds are float32, rounded outwards.
@@ -12,13 +12,49 @@ import numpy as np
 from distclust.kernels.intrinsics import bits_of, fetch_soon
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
-__all__ = ["DOWN", "UP", "bound_below", "move_rows", "renew_lower", "renew_upper"]
+__all__ = [
+    "DOWN",
+    "UP",
+    "bound_below",
+    "move_rows",
+    "renew_lower",
+    "renew_upper",
+    "rows_that_may_move",
+]
 
+BATCH = 64  # rows between looks at whether a tile is full
 AHEAD, LINE = 4, 64  # rows whose memory is fetched meanwhile; bytes of it at a time
 EPSILON = np.float32(2.0**-21)  # more than the rounding of a few float32 operations
 UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)
 TINY = np.float32(1e-37)  # and more than an underflow
 FAR = np.float32(2.0**60)  # of lower bounds the greatest: infinity would never loosen
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def rows_that_may_move(row, memory, travelled, row_ids):  # type: ignore[no-untyped-def]
+    """Fill a tile with rows whose bounds, if any, do not settle their label, from `row` on.
+
+    Every row is written and only counted if it may move: a processor that has to guess
+    guesses wrong often, and then throws away what it has begun of the rows after.
+
+    Returns the row after those that were looked at, and how many are in the tile.
+    """
+    labels, upper, lower = memory
+    n, size = labels.shape[0], row_ids.shape[0]
+    if upper.shape[0] == 0:
+        count = min(n - row, size)
+        for i in range(count):
+            row_ids[i] = row + i
+        return row + count, count
+    own, others = travelled
+    count = 0
+    while row < n and count <= size - BATCH:
+        for i in range(row, min(n, row + BATCH)):
+            label = np.uint64(max(labels[i], 0))  # never seen is -1, and its bound infinite
+            row_ids[count] = i
+            count += not (upper[i] + own[label]) * UP < lower[i, 0] - others[label]
+        row = min(n, row + BATCH)
+    return row, count
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
