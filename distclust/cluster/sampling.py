@@ -29,8 +29,8 @@ from distclust.cluster.statistics import DataStats, describe
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, Shards
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.shards import Session, Shards, threads_here
+from distclust.engine.threads import map_tiles, n_threads, worker_threads
 from distclust.kernels.assign import sq_distances
 from distclust.kernels.scaling import Frame
 
@@ -42,6 +42,7 @@ LARGEST_SHARE = 4  # of all rows, no more than one in so many
 MOST_RUNS = 4  # on a sample; all together over fewer rows an iteration than there are
 LARGEST_SAMPLE = 256 << 20  # bytes: it is brought to this process
 SAMPLE_STAGE = 1 << 32  # of the keys; no other drawing gets there
+HEAT_ITER = 20
 MAX_ITER, TOL = 300, 1e-4  # scikit-learn's defaults
 
 Rows = npt.NDArray[Any]
@@ -89,19 +90,28 @@ def _sample(shards: Shards, data: DataStats, seed: int, wanted: int) -> ArraySou
 
 
 def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backend: Backend) -> Rows:
-    """Cluster the sample in this process, as often as is cheap, and return the best centers."""
+    """Cluster the sample in this process, as often as is cheap, and return the best centers.
+
+    A few iterations show which start is the best; only that one goes on.
+    """
     n_runs = max(1, min(MOST_RUNS, data.n_rows // (LARGEST_SHARE * sample.n_rows)))
+    at_once = min(n_runs, threads_here(backend))
+
+    def run(number: int) -> LloydResult:
+        key = seed + (number << 32)  # seeds of fits are below 2**32
+        with local_backend(backend, sample, k, share=at_once) as here:
+            shards = Session(here).shard(sample, here.slots)
+            about = describe(shards, data.dtype, weighted=True, metric=data.metric)
+            start = data.metric.start(kmeans_parallel(shards, k, about, key))
+            return lloyd(shards, start, about, max_iter=HEAT_ITER, tol=TOL)
+
+    with worker_threads(at_once):
+        heats = map_tiles(run, range(n_runs))
+    best = min(heats, key=lambda result: result.inertia_history[-1])
     with local_backend(backend, sample, k) as here:
         shards = Session(here).shard(sample, here.slots)
         about = describe(shards, data.dtype, weighted=True, metric=data.metric)
-
-        def run(number: int) -> LloydResult:
-            key = seed + (number << 32)  # seeds of fits are below 2**32
-            start = data.metric.start(kmeans_parallel(shards, k, about, key))
-            return lloyd(shards, start, about, max_iter=MAX_ITER, tol=TOL)
-
-        best = min(map(run, range(n_runs)), key=lambda result: result.inertia_history[-1])
-        return best.centers
+        return lloyd(shards, best.centers, about, max_iter=MAX_ITER, tol=TOL).centers
 
 
 def draw_sample(

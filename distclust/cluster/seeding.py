@@ -53,6 +53,7 @@ MOST_STARTS = 16  # of k-means++ on candidates; together they are cheap:
 PRODUCTS_OF_STARTS = 1 << 28
 START_STAGE = 1 << 33  # of the keys; no other drawing gets there
 PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
+PRODUCTS_OF_STEP = 1 << 25  # of Lloyd's; most are spared, and a thread costs more than waking
 _POTENTIAL_BITS = 50  # a sum of rounded costs stays below 2**51
 
 Rows = npt.NDArray[Any]
@@ -162,9 +163,13 @@ def _choose(
     return rows.X[chosen]
 
 
-def local_backend(backend: Backend, rows: ArraySource, k: int) -> LocalBackend:
-    """Return what K-Means of a few rows runs on: threads of this process, or none but this."""
-    threads = _threads(backend, rows.n_rows * rows.n_features * k)
+def local_backend(backend: Backend, rows: ArraySource, k: int, *, share: int = 1) -> LocalBackend:
+    """Return what K-Means of a few rows runs on: threads of this process, or none but this.
+
+    Only one in `share` of the threads, if so many are at it at once.
+    """
+    threads = rows.n_rows * rows.n_features * k // PRODUCTS_OF_STEP
+    threads = min(threads, threads_here(backend) // share)
     return LocalBackend(workers=threads) if threads > 1 else CallingThread()
 
 
