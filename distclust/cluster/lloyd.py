@@ -137,7 +137,9 @@ def lloyd_runs(
     frame, rounding = session.broadcast(data.frame), session.broadcast(data.rounding)
     enough = tol * data.mean_variance
     runs = [
-        Iterating(Run(number, centers), Strides() if striding else None, centers)
+        Iterating(
+            Run(number, centers), Strides(data.n_rows, len(centers)) if striding else None, centers
+        )
         for number, centers in enumerate(starts)
     ]
     going = runs

@@ -42,8 +42,8 @@ LARGEST_SHARE = 4  # of all rows, no more than one in so many
 MOST_RUNS = 4  # on a sample; all together over fewer rows an iteration than there are
 LARGEST_SAMPLE = 256 << 20  # bytes: it is brought to this process
 SAMPLE_STAGE = 1 << 32  # of the keys; no other drawing gets there
-HEAT_ITER = 20
-MAX_ITER, TOL = 300, 1e-4  # scikit-learn's defaults
+HEAT_ITER, FINAL_ITER = 20, 20  # later ones fit what is of the sample, not of all rows
+TOL = 1e-4
 
 Rows = npt.NDArray[Any]
 F64 = npt.NDArray[np.float64]
@@ -103,7 +103,7 @@ def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backen
             shards = Session(here).shard(sample, here.slots)
             about = describe(shards, data.dtype, weighted=True, metric=data.metric)
             start = data.metric.start(kmeans_parallel(shards, k, about, key))
-            return lloyd(shards, start, about, max_iter=HEAT_ITER, tol=TOL)
+            return lloyd(shards, start, about, max_iter=HEAT_ITER, tol=TOL, striding=True)
 
     with worker_threads(at_once):
         heats = map_tiles(run, range(n_runs))
@@ -111,7 +111,7 @@ def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backen
     with local_backend(backend, sample, k) as here:
         shards = Session(here).shard(sample, here.slots)
         about = describe(shards, data.dtype, weighted=True, metric=data.metric)
-        return lloyd(shards, best.centers, about, max_iter=MAX_ITER, tol=TOL).centers
+        return lloyd(shards, best.centers, about, max_iter=FINAL_ITER, tol=TOL).centers
 
 
 def draw_sample(

@@ -25,7 +25,7 @@ from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 
-CALM_ONE, CALM_GROUPS = 256, 128  # bounds begin when no more than one row in so many moves
+CALM_ONE, CALM_GROUPS = 256, 32  # bounds begin when no more than one row in so many moves
 DOUBTFUL = 2  # codes are given up when they leave more than one row in so many in doubt
 MANY = 8  # if one row in so many was looked at
 

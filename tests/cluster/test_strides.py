@@ -42,7 +42,7 @@ def rises(history: list[float]) -> list[int]:
 
 
 def test_strides_take_turns_and_become_shorter() -> None:
-    strides = Strides()
+    strides = Strides(12 * 1024, 12)
     turns = [strides.next() for _ in range(30)]
     assert turns[0::3] == [1.0] * 10
     assert turns[1::3] == [2.0] * 10
@@ -53,6 +53,7 @@ def test_strides_take_turns_and_become_shorter() -> None:
     for _ in range(20):
         strides.shorten()
     assert [strides.next() for _ in range(3)] == [1.0, 1.5, 1.5]
+    assert {Strides(12 * 1024 - 1, 12).next() for _ in range(10)} == {1.4}
 
 
 def test_fewer_iterations_to_where_plain_ones_rest() -> None:
@@ -94,7 +95,7 @@ def test_the_same_labels_beyond_the_means_are_no_end() -> None:
     """Those at the means may be others."""
     means, beyond = np.zeros((2, 3)), np.ones((2, 3))
     stats = ClusterStats.empty(2, 3)
-    run = Iterating(Run(0, beyond), Strides(), means, before=stats)
+    run = Iterating(Run(0, beyond), Strides(1, 1), means, before=stats)
     for ended in ("", "strict convergence"):
         run.step(stats, means, None, rests=False, relocated=False)  # type: ignore[arg-type]
         assert run.converged == ended
@@ -110,7 +111,7 @@ def test_no_stride_to_a_row_that_fills_an_empty_cluster(monkeypatch: pytest.Monk
 
 
 def test_what_would_overflow_is_no_stride(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SAFE", "FIRST", "LONGEST"):
+    for name in ("SAFE", "FIRST", "LONGEST", "SHORT"):
         monkeypatch.setattr(distclust.cluster.strides, name, 1e39)
     X = blobs(N, dtype="float32")
     start = X[:12].copy()
