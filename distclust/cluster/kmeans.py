@@ -50,8 +50,8 @@ class KMeans(CenterEstimator):
     n_clusters : int, default=8
     init : {"sampled", "k-means||", "k-means++", "random"}, array of shape \
 (n_clusters, n_features) or callable, default="sampled"
-        ``"sampled"`` runs k-means|| and Lloyd's iterations on a sample of a few hundred
-        rows a cluster, and starts from where those end; from there, centers go on beyond
+        ``"sampled"`` runs k-means|| and some iterations on a sample of a few hundred rows
+        a cluster, and starts from where these have come to; from there, centers go on beyond
         the means of their rows, which saves up to two thirds of the iterations.
         Where rows are too few for a sample, it starts as ``"k-means||"`` does. That takes a
         few passes over the rows and then runs greedy k-means++ on the weighted candidates;
@@ -91,7 +91,8 @@ class KMeans(CenterEstimator):
     n_iter_ : int
         Iterations over all rows; those on a sample do not count.
     inertia_history_ : list of float
-        Inertia of the centers each iteration started from.
+        Inertia of the centers each iteration started from. With ``init="sampled"`` it may
+        rise for one, of centers beyond the means that are then given up.
     cluster_sizes_ : ndarray of shape (n_clusters,), int64
         Rows in each cluster.
     n_features_in_ : int

@@ -1,12 +1,12 @@
 """Initial centers from a sample: K-Means of a few rows is where K-Means of all rows starts.
 
-Most iterations then touch hundreds of rows a cluster instead of all. The start is
-P. S. Bradley and U. M. Fayyad's ("Refining initial points for k-means clustering", 1998),
-the sample O. Bachem, M. Lucic and A. Krause's lightweight coreset ("Scalable k-means
-clustering via lightweight coresets", 2018): half the rows are drawn for their weight,
-half for their squared distance to the mean, so that far rows cannot be missed, and each
-weighs what it stands for. A row is drawn by itself, keyed by (seed, stage, global row
-id), so the sample is the same on any sharding.
+The first iterations, of several starts, then touch hundreds of rows a cluster instead of
+all. The start is P. S. Bradley and U. M. Fayyad's ("Refining initial points for k-means
+clustering", 1998), the sample O. Bachem, M. Lucic and A. Krause's lightweight coreset
+("Scalable k-means clustering via lightweight coresets", 2018): half the rows are drawn for
+their weight, half for their squared distance to the mean, so that far rows cannot be
+missed, and each weighs what it stands for. A row is drawn by itself, keyed by (seed, stage,
+global row id), so the sample is the same on any sharding.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from distclust.cluster.drawing import (
     take_rows,
 )
 from distclust.cluster.lloyd import LloydResult, lloyd
-from distclust.cluster.seeding import FEW_ROWS, kmeans_parallel, local_backend
-from distclust.cluster.statistics import DataStats, describe
+from distclust.cluster.seeding import FEW_ROWS, kmeans_parallel, sharded_here
+from distclust.cluster.statistics import DataStats
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
-from distclust.engine.shards import Session, Shards, threads_here
+from distclust.engine.shards import Shards, threads_here
 from distclust.engine.threads import map_tiles, n_threads, worker_threads
 from distclust.kernels.assign import sq_distances
 from distclust.kernels.scaling import Frame
@@ -50,7 +50,7 @@ F64 = npt.NDArray[np.float64]
 
 
 def sampled_start(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
-    """Choose k centers by k-means|| and Lloyd's iterations on a sample of the rows.
+    """Choose k centers by k-means|| and some iterations of Lloyd's on a sample of the rows.
 
     Where the rows are too few for a sample to be worth while, or the sample has fewer
     than k distinct ones, that is k-means|| on all rows.
@@ -99,18 +99,14 @@ def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backen
 
     def run(number: int) -> LloydResult:
         key = seed + (number << 32)  # seeds of fits are below 2**32
-        with local_backend(backend, sample, k, share=at_once) as here:
-            shards = Session(here).shard(sample, here.slots)
-            about = describe(shards, data.dtype, weighted=True, metric=data.metric)
+        with sharded_here(sample, k, data, backend, share=at_once) as (shards, about):
             start = data.metric.start(kmeans_parallel(shards, k, about, key))
             return lloyd(shards, start, about, max_iter=HEAT_ITER, tol=TOL, striding=True)
 
     with worker_threads(at_once):
         heats = map_tiles(run, range(n_runs))
     best = min(heats, key=lambda result: result.inertia_history[-1])
-    with local_backend(backend, sample, k) as here:
-        shards = Session(here).shard(sample, here.slots)
-        about = describe(shards, data.dtype, weighted=True, metric=data.metric)
+    with sharded_here(sample, k, data, backend) as (shards, about):
         return lloyd(shards, best.centers, about, max_iter=FINAL_ITER, tol=TOL).centers
 
 

@@ -8,7 +8,8 @@ remark, and in scikit-learn); B. Bahmani et al., "Scalable k-means++", 2012.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ from distclust.kernels.plusplus import choose_greedily
 from distclust.kernels.potential import remaining_potentials
 from distclust.kernels.scaling import Frame
 
-__all__ = ["FEW_ROWS", "SEEDINGS", "kmeans_parallel", "kmeans_plusplus", "local_backend"]
+__all__ = ["FEW_ROWS", "SEEDINGS", "kmeans_parallel", "kmeans_plusplus", "sharded_here"]
 
 ROUNDS = 5
 OVERSAMPLING = 2  # candidates a round, in multiples of k
@@ -115,9 +116,7 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     centers = _choose(candidates, k, data, seed, shards.session.backend, MOST_STARTS)
     if len(centers) < k:
         return np.resize(centers, (k, candidates.n_features))
-    with local_backend(shards.session.backend, candidates, k) as here:
-        few = Session(here).shard(candidates, here.slots)
-        about = describe(few, data.dtype, weighted=True, metric=data.metric)
+    with sharded_here(candidates, k, data, shards.session.backend) as (few, about):
         return lloyd(few, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 
@@ -163,14 +162,20 @@ def _choose(
     return rows.X[chosen]
 
 
-def local_backend(backend: Backend, rows: ArraySource, k: int, *, share: int = 1) -> LocalBackend:
-    """Return what K-Means of a few rows runs on: threads of this process, or none but this.
+@contextmanager
+def sharded_here(
+    rows: ArraySource, k: int, data: DataStats, backend: Backend, *, share: int = 1
+) -> Iterator[tuple[Shards, DataStats]]:
+    """Shard a few weighted rows for K-Means on threads of this process, and describe them.
 
-    Only one in `share` of the threads, if so many are at it at once.
+    On one in `share` of the threads, if so many are at it at once; on none but the one that
+    asks, if the rows are too few to share.
     """
     threads = rows.n_rows * rows.n_features * k // PRODUCTS_OF_STEP
     threads = min(threads, threads_here(backend) // share)
-    return LocalBackend(workers=threads) if threads > 1 else CallingThread()
+    with LocalBackend(workers=threads) if threads > 1 else CallingThread() as here:
+        shards = Session(here).shard(rows, here.slots)
+        yield shards, describe(shards, data.dtype, weighted=True, metric=data.metric)
 
 
 def _threads(backend: Backend, products: int) -> int:

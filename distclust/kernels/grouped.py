@@ -26,9 +26,9 @@ from distclust.kernels.coded import (
     new_coded_tile,
     see_words,
 )
-from distclust.kernels.intrinsics import WIDTHS, fetch_soon, lanes_within
+from distclust.kernels.intrinsics import WIDTHS, lanes_within
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import LINE, UP, bound_below, move_rows, renew_upper
+from distclust.kernels.moving import UP, bound_below, fetch_row, move_rows, renew_upper
 from distclust.kernels.pairs import LANES, nearest_coded_panel
 
 __all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
@@ -129,7 +129,8 @@ def grouped_step(  # type: ignore[no-untyped-def]
         tile.row_ids[:LANES] = active[start : start + LANES]
         n_looked = _groups_to_look_at(tile, groups, travelled, memory, looked)
         after = min(start + LANES, len(active) - LANES)
-        _fetch_bounds(memory.lower, active, after)
+        for place in range(after, after + LANES):
+            fetch_row(memory.lower, active[place])
         _look(words, active, start, after, tile, groups, looked[:n_looked], least, second, places)
         for i in range(count):
             tile.labels[i] = groups.order[tile.labels[i]]
@@ -150,15 +151,6 @@ def grouped_step(  # type: ignore[no-untyped-def]
             X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
         )
     return seen, moved, doubtful
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _fetch_bounds(lower, rows, after):  # type: ignore[no-untyped-def]
-    """Have the bounds of the next vector of rows fetched meanwhile."""
-    for i in range(after, after + LANES):
-        start = lower.ctypes.data + rows[i] * lower.strides[0]
-        for shift in range(0, 4 * lower.shape[1], LINE):
-            fetch_soon(start + shift)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

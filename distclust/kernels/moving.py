@@ -16,6 +16,7 @@ __all__ = [
     "DOWN",
     "UP",
     "bound_below",
+    "fetch_row",
     "move_rows",
     "renew_lower",
     "renew_upper",
@@ -72,10 +73,10 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
         moving[moved] = i  # overwritten unless it does move: no branch to guess
         moved += found[i] != labels[index[i]]
     for i in range(min(AHEAD, moved)):
-        _fetch_row(X, index[moving[i]])
+        fetch_row(X, index[moving[i]])
     for place in range(moved):
         if place + AHEAD < moved:
-            _fetch_row(X, index[moving[place + AHEAD]])
+            fetch_row(X, index[moving[place + AHEAD]])
         row, new = index[moving[place]], found[moving[place]]
         old = labels[row]
         labels[row] = new
@@ -94,7 +95,8 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _fetch_row(X, row):  # type: ignore[no-untyped-def]
+def fetch_row(X, row):  # type: ignore[no-untyped-def]
+    """Have a row of X fetched from memory meanwhile."""
     start = X.ctypes.data + row * X.strides[0]
     for shift in range(0, X.shape[1] * X.itemsize, LINE):
         fetch_soon(start + shift)
