@@ -4,12 +4,16 @@ All are tasks, never scattered data, so Dask itself computes again what a lost w
 held. No other module imports dask.
 
 The scheduler takes some milliseconds for a message, however many tasks are in it. So
-calls are sent together, as soon as one of them is waited for.
+calls are sent together, as soon as one of them is waited for. Those whose result only comes
+back, on partitions that are loaded, are no tasks (`distclust.backends.dask_requests`) unless
+that fails.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import copy
 import itertools
 import logging
 import math
@@ -18,8 +22,12 @@ import sys
 import threading
 import traceback
 import uuid
+import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import Future as Settled
+from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +44,7 @@ from distributed.utils import CancelledError
 from distclust.backends import native, worker_environment
 from distclust.backends.address import refuse_strangers
 from distclust.backends.connection import Connection
+from distclust.backends.dask_requests import Home, Requests, Unanswered
 from distclust.data.collections import Chunks, Piece, describe, known_looks, labels_of
 from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Future, Handle, Ref
@@ -58,11 +67,20 @@ INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 
 class Call:
-    """A task, and its future once it is sent."""
+    """A task or a request.
 
-    def __init__(self, fn: Callable[..., Any], *args: Any) -> None:
-        self.fn, self.args = fn, args
+    Attributes
+    ----------
+    future : distributed.Future, optional
+        Once it is sent as a task.
+    settled : concurrent.futures.Future, optional
+        Once it is sent and waited for; has the result if that is `to_fetch`.
+    """
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, to_fetch: bool = False) -> None:
+        self.fn, self.args, self.to_fetch = fn, args, to_fetch
         self.future: distributed.Future | None = None
+        self.settled: Settled[Any] | None = None
 
     def is_like(self, other: Call) -> bool:
         """Whether both can travel together."""
@@ -118,6 +136,9 @@ class DaskBackend(Connection):
             comm = self._client.scheduler_comm  # sends tasks sooner, as long as we are here
             started.callback(setattr, comm, "interval", comm.interval)
             comm.interval = SEND_INTERVAL
+            self._requests = Requests(self._client)
+            self._unsettled: weakref.WeakSet[Settled[Any]] = weakref.WeakSet()
+            started.callback(self._give_up)
             threads = self._wait_for_workers(workers, timeout)
             self.slots = sum(max(1, count // threads_per_worker) for count in threads)
             self.room = self._room_of_workers()
@@ -129,43 +150,54 @@ class DaskBackend(Connection):
         Not pinned: a task restricted to workers that all died, even with leave to run
         elsewhere, is never looked at again when others come instead.
         """
-        return Handle(self._submit(load_within, self.room, load, *args))
+        return Handle(self._requests.home(self._submit(load_within, self.room, load, *args)))
 
     def put(self, value: Any) -> Ref:
         """Keep a small value to send along; make a large one a task that returns it."""
         return Ref(value if sizeof(value) <= INLINE_BYTES else self._submit(_identity, value))
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
-        """Run `fn`; the scheduler picks the worker that saves it moving the most bytes."""
-        call = Call(fn, at.where, *map(self._argument, args))
+    def call(
+        self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False
+    ) -> Future:
+        """Run `fn` where the partition is; of a task, the scheduler picks what moves least."""
+        home: Home = at.where
+        given = [self._argument(arg) for arg in args]
+        call = Call(fn, home.future, *given, to_fetch=to_fetch)
+        plain = not any(isinstance(arg, distributed.Future) for arg in given)
         with self._sending:
-            self._unsent.append(call)
+            if to_fetch and plain and (address := self._requests.address(home)):
+                answer = self._requests.ask(address, home.future.key, fn, given)
+                self._settle(call, self._answered(call, home, answer))
+            else:
+                self._unsent.append(call)
         return call
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
-        return self._submit(fn, *futures)
+        call = Call(fn, *map(self._argument, futures))
+        self._send([call])
+        return call
 
     def wait(
         self, futures: Collection[Future], timeout: float | None
     ) -> tuple[set[Future], set[Future]]:
-        sent = {future: self._argument(future) for future in futures}
-        if sent:
-            with contextlib.suppress(TimeoutError, CancelledError):
-                distributed.wait(list(sent.values()), timeout, return_when="FIRST_COMPLETED")
-        pending = {future for future in sent if sent[future].status in ("pending", "lost")}
-        return set(futures) - pending, pending
+        settled = {self._settled(call): call for call in futures}
+        done = {settled[each] for each in wait_for(settled, timeout, FIRST_COMPLETED).done}
+        return done, set(futures) - done
 
     def fetch(self, future: Future) -> Any:
-        sent = self._argument(future)
+        sent = self._settled(future) if future.to_fetch else self._argument(future)
         try:
             return sent.result()
         except LOST as error:
             raise WorkerLost(f"{type(error).__name__}: {error}") from error
         except Exception as error:
+            remote_traceback = "".join(traceback.format_exception(error))
+            # The client keeps the error, which must not keep our frames with all their handles.
+            error.__traceback__ = None
             raise TaskFailed(
                 f"{type(error).__name__}: {error}",
-                cause=error if isinstance(error, DistclustError) else None,
-                remote_traceback="".join(traceback.format_exception(error)),
+                cause=copy.copy(error) if isinstance(error, DistclustError) else None,
+                remote_traceback=remote_traceback,
             ) from error
 
     def close(self) -> None:
@@ -185,8 +217,10 @@ class DaskBackend(Connection):
             return None
         X = X.rechunk({1: -1}) if isinstance(X, da.Array) and X.ndim == 2 else X
         refs = self._chunks_of(X)
-        asked = (self._submit(describe, ref, columns, vector) for ref in refs)
-        looks = known_looks(X) or [self.fetch(look) for look in list(asked)]
+        looks = known_looks(X)
+        if not looks:
+            asked = [self.combine(describe, [ref, columns, vector]) for ref in refs]
+            looks = [self.fetch(look) for look in asked]
         chunks = Chunks.of(refs, looks, columns, vector)
         if sample_weight is None:
             return chunks
@@ -207,6 +241,8 @@ class DaskBackend(Connection):
         if not isinstance(arg, Call):
             return native(arg)
         with self._sending:
+            if arg.future is None and arg.settled is not None:
+                self._send([arg])  # it was asked for, and is wanted on the workers after all
             while arg.future is None:
                 if not self._unsent:
                     raise ClusterError("the call was not sent: sending failed, or we are closed")
@@ -216,9 +252,39 @@ class DaskBackend(Connection):
         return arg.future
 
     def _submit(self, fn: Callable[..., Any], *args: Any) -> distributed.Future:
-        call = Call(fn, *map(self._argument, args))
-        self._send([call])
-        return call.future
+        return self.combine(fn, args).future
+
+    async def _answered(self, call: Call, home: Home, answer: Coroutine[Any, Any, Any]) -> Any:
+        """Return the answer to a request, or the result of a task if nobody gives one."""
+        try:
+            return await answer
+        except Unanswered:
+            home.move_out()
+            return await _result(self._argument(call))
+
+    def _settled(self, call: Call) -> Settled[Any]:
+        """Return what is done once the call is, for which it is sent."""
+        with self._sending:
+            if call.settled is not None:
+                return call.settled
+            task = self._argument(call)
+            if call.to_fetch:
+                return self._settle(call, _result(task))
+            call.settled = settled = Settled[Any]()
+            task.add_done_callback(lambda _: settled.set_result(None))
+            return settled
+
+    def _settle(self, call: Call, result: Coroutine[Any, Any, Any]) -> Settled[Any]:
+        """Have the client's event loop bring what comes of a call."""
+        loop = self._client.loop.asyncio_loop
+        call.settled = settled = asyncio.run_coroutine_threadsafe(result, loop)
+        self._unsettled.add(settled)
+        return settled
+
+    def _give_up(self) -> None:
+        """Let nobody wait for what nobody brings any more."""
+        for settled in list(self._unsettled):
+            settled.cancel()
 
     def _send(self, calls: list[Call]) -> None:
         """Send calls of one function, each alone in its group.
@@ -266,6 +332,10 @@ def _identity(value: Any) -> Any:
     return value
 
 
+async def _result(task: distributed.Future) -> Any:
+    return await task
+
+
 def _connected(
     started: contextlib.ExitStack,
     address: str | None,
@@ -279,6 +349,7 @@ def _connected(
             return distributed.default_client()
         target: Any = _start_cluster(workers)
         started.callback(target.close)
+        options["direct_to_workers"] = True
     else:
         refuse_strangers(
             address,

@@ -67,7 +67,9 @@ class LocalBackend(Connection):
     def put(self, value: Any) -> Ref:
         return Ref(value)
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future[Any]:
+    def call(
+        self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False
+    ) -> Future[Any]:
         return self._submit(fn, at.where, *args)
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future[Any]]) -> Future[Any]:

@@ -131,7 +131,9 @@ class RayBackend(Connection):
         small = len(pickle.dumps(value, protocol=5)) <= INLINE_BYTES
         return Ref(value if small else ray.put(value))
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
+    def call(
+        self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False
+    ) -> Future:
         home: Resident = at.where
         return home.slot.actor.call.remote(home.key, home.loaded, fn, *map(native, args))
 

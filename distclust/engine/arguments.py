@@ -68,7 +68,7 @@ class Placement:
     def revive(self) -> None:
         """Place the partition again if it is not there any more."""
         try:
-            self.backend.fetch(self.backend.call(_nothing, self.handle))
+            self.backend.fetch(self.backend.call(_nothing, self.handle, to_fetch=True))
         except WorkerLost:
             self.replace()
 

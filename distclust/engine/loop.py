@@ -57,12 +57,16 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call on every partition: ``fn(resident, *args)``, the `number`-th of run `run`."""
+    """One call on every partition: ``fn(resident, *args)``, the `number`-th of run `run`.
+
+    Either each reply is to be fetched, or they are to be merged where they are.
+    """
 
     run: str
     number: int
     fn: Callable[..., Any]
     args: Sequence[Any]
+    to_fetch: bool
 
 
 def answer(resident: Any, tag: Tag, threads: int, fn: Callable[..., Any], *args: Any) -> Reply:
@@ -149,6 +153,7 @@ class CallLoop:
             self._backend.threads_for(len(self._placements)),
             self._step.fn,
             *sent(self._step.args, partition),
+            to_fetch=self._step.to_fetch,
         )
         patience = self._policy.call_timeout
         deadline = None if patience is None else time.monotonic() + patience

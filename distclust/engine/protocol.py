@@ -68,11 +68,14 @@ class Backend(Protocol):
     def put(self, value: Any) -> Ref:
         """Make `value` available to every worker."""
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Future:
+    def call(
+        self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False
+    ) -> Future:
         """Run ``fn(resident, *args)`` where the partition lives.
 
         A backend may keep calls back, to send them together, until any is waited for.
-        Arguments may be `Ref` objects and futures of other calls.
+        Arguments may be `Ref` objects and futures of other calls. A result that is
+        `to_fetch` is no argument of other calls: it may come here as soon as it is there.
         """
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:

@@ -161,7 +161,7 @@ class Shards:
             Sent as they are; a `Broadcast` is sent once a worker, a `Remote` comes from
             the worker that computed it, and of `Each` every partition gets its own.
         """
-        loop, done = self._loop(fn, args), 0
+        loop, done = self._loop(fn, args, to_fetch=True), 0
         for call in loop.calls():
             reply = loop.settle(call)
             if reply is not None:
@@ -181,7 +181,7 @@ class Shards:
         """
         if len(self) <= FAN_IN:
             return reduce(merge, (value for _, value in self.map(fn, *args)))
-        return self._tree_reduce(self._loop(fn, args), merge)
+        return self._tree_reduce(self._loop(fn, args, to_fetch=False), merge)
 
     def futures(self, fn: Callable[..., Any], *args: Any) -> list[Future]:
         """Return one backend future a partition: results that stay on the workers.
@@ -275,10 +275,10 @@ class Shards:
         settled = [loop.settle(call) for call in calls]
         return [reply for reply in settled if reply is not None]
 
-    def _loop(self, fn: Callable[..., Any], args: Sequence[Any]) -> CallLoop:
+    def _loop(self, fn: Callable[..., Any], args: Sequence[Any], *, to_fetch: bool) -> CallLoop:
         session = self.session
         session.step += 1
-        step = Step(session.run, session.step, fn, args)
+        step = Step(session.run, session.step, fn, args, to_fetch)
         return CallLoop(session.backend, self._placements, step, session.policy, session.emit)
 
 
@@ -296,7 +296,7 @@ class Views(Shards):
     def reduce(self, fn: Callable[..., Any], merge: Callable[[Any, Any], Any], *args: Any) -> Any:
         if len(self) <= FAN_IN:
             return reduce(merge, (value for _, value in self.map(fn, *args)))
-        loop = self._loop(self._view, (*self._args, fn, *args))
+        loop = self._loop(self._view, (*self._args, fn, *args), to_fetch=False)
         return self._tree_reduce(loop, partial(merge_seen, merge)).value
 
     def futures(self, fn: Callable[..., Any], *args: Any) -> list[Future]:

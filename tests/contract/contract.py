@@ -237,14 +237,19 @@ class BackendContract:
             backend.fetch(backend.call(raise_value_error, at))
         assert backend.fetch(backend.call(total, at)) == 3.0
 
-    def test_partition_goes_with_its_handle(self, backend: Backend) -> None:
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_partition_goes_with_its_handle(self, backend: Backend, failing: bool) -> None:
         probes = [backend.place(load_range, 0, 1) for _ in range(2 * backend.slots)]
         at: Any = backend.place(load_counted)
         while not any(backend.fetch(backend.call(alive, probe)) for probe in [*probes, at]):
             pass
+        if failing:
+            with pytest.raises(TaskFailed):
+                backend.fetch(backend.call(raise_data_error, at))
         del at
         deadline = time.monotonic() + GIVE_UP
         while any(backend.fetch(backend.call(alive, probe)) for probe in probes):
+            gc.collect()
             assert time.monotonic() < deadline, "the partition outlived its handle"
 
     def test_many_calls_need_no_backpressure(self, backend: Backend) -> None:

@@ -43,7 +43,7 @@ def test_the_current_client_is_used(dask_cluster: str) -> None:
     with distributed.Client(dask_cluster) as client, connect("dask", workers=1) as backend:
         assert backend.slots == 1
         at = backend.place(load_range, 0, 3)
-        assert client.who_has([at.where])
+        assert client.who_has([at.where.future])
 
 
 def test_threads_of_the_workers_are_shared_out(dask_cluster: str) -> None:

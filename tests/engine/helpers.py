@@ -42,8 +42,8 @@ class Watched(ScriptedBackend):
         self.puts.append(super().put(value))
         return self.puts[-1]
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Reply:
-        future = super().call(fn, at, *args)
+    def call(self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False) -> Reply:
+        future = super().call(fn, at, *args, to_fetch=to_fetch)
         self.sent.append(args[-1] if args else None)
         self.in_flight.add(future)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))

@@ -114,7 +114,7 @@ class ScriptedBackend:
     def put(self, value: Any) -> Ref:
         return self.inner.put(value)
 
-    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Reply:
+    def call(self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False) -> Reply:
         life: Life = at.where
         self._attempts[life.partition] += 1
         step = (life.partition, self._attempts[life.partition])
@@ -125,9 +125,11 @@ class ScriptedBackend:
             return Reply(None, Fault.LOSE_BEFORE)
         if any(map(_is_lost, args)):
             return Reply(None, Fault.LOSE_BEFORE)
-        inner = [self.inner.call(fn, life.inner, *map(_inner, args))]
-        if fault is Fault.DUPLICATE:
-            inner.append(self.inner.call(fn, life.inner, *map(_inner, args)))
+        times = 2 if fault is Fault.DUPLICATE else 1
+        inner = [
+            self.inner.call(fn, life.inner, *map(_inner, args), to_fetch=to_fetch)
+            for _ in range(times)
+        ]
         if fault is Fault.LOSE_AFTER:
             life.lost.set()
         return Reply(inner[0], fault)

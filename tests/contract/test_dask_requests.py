@@ -1,0 +1,187 @@
+"""Calls that reach Dask's workers as requests keep the contract, and lose nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distclust.backends import connect
+from distclust.engine.protocol import Handle
+from distclust.errors import DistclustError, TaskFailed, WorkerLost
+from tests.contract.contract import GIVE_UP, BackendContract, load_range, total
+from tests.faults.test_kill import block, die, kill, pid, seen
+
+distributed = pytest.importorskip("distributed")
+
+
+class Asking:
+    """A backend whose calls are all to be fetched, on partitions that are loaded by then."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def place(self, load: Callable[..., Any], *args: Any) -> Handle:
+        at: Handle = self._inner.place(load, *args)
+        with contextlib.suppress(DistclustError):  # every call will raise it
+            self._inner.fetch(self._inner.call(pid, at))
+        return at
+
+    def call(self, fn: Callable[..., Any], at: Handle, *args: Any) -> Any:
+        return self._inner.call(fn, at, *args, to_fetch=True)
+
+
+@pytest.fixture(params=[False, True], ids=["by the scheduler", "direct"], scope="module")
+def client(request: pytest.FixtureRequest, dask_cluster: str) -> Iterator[Any]:
+    with distributed.Client(
+        dask_cluster, direct_to_workers=request.param, set_as_default=False
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def backend(client: Any) -> Iterator[Any]:
+    with connect("dask", client=client) as backend:
+        yield Asking(backend)
+
+
+class TestRequests(BackendContract):
+    name = "dask"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, client: Any) -> Iterator[Any]:
+        with connect("dask", client=client) as backend:
+            yield Asking(backend)
+
+
+def transitions(dask_scheduler: Any) -> int:
+    return int(dask_scheduler.transition_counter)
+
+
+def staying(dask_scheduler: Any) -> list[str]:
+    """Workers that are not to be retired."""
+    return [ws.address for ws in dask_scheduler.workers.values() if ws.long_running]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GIVE_UP
+    while not condition():
+        assert time.monotonic() < deadline
+        gc.collect()  # handles that errors of earlier tests keep
+        time.sleep(0.05)
+
+
+def load_noting(directory: str) -> np.ndarray[Any, Any]:
+    """Load a partition, and leave a file that says so."""
+    Path(directory, f"loaded-{time.monotonic_ns()}").touch()
+    return load_range(0, 5)
+
+
+def test_requests_are_no_tasks(backend: Any, client: Any) -> None:
+    handles = [backend.place(load_range, 0, 5) for _ in range(2)]
+    for at in handles:
+        backend.fetch(backend.call(total, at))
+    until(lambda: bool(client.run_on_scheduler(staying)))
+    before = client.run_on_scheduler(transitions)
+    for _ in range(20):
+        calls = [backend.call(total, at, backend.put(1.0)) for at in handles]
+        assert [backend.fetch(call) for call in calls] == [11.0, 11.0]
+    assert client.run_on_scheduler(transitions) == before
+
+
+def test_workers_stay_as_long_as_partitions_are_asked(backend: Any, client: Any) -> None:
+    until(lambda: not client.run_on_scheduler(staying))  # what the test before left behind
+    at: Any = backend.place(load_range, 0, 5)
+    other: Any = backend.place(load_range, 0, 5)
+    home = client.who_has([at.where.future])[at.where.future.key][0]
+    for place in (at, other):
+        backend.fetch(backend.call(total, place))
+    until(lambda: home in client.run_on_scheduler(staying))
+    assert home not in client.sync(client.scheduler.workers_to_close)
+    del at, other, place
+    until(lambda: not client.run_on_scheduler(staying))
+
+
+def test_a_partition_that_moves_is_asked_where_it_is(tmp_path: Path) -> None:
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs="CRITICAL"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        connect("dask", client=client) as inner,
+    ):
+        backend = Asking(inner)
+        at = backend.place(load_noting, str(tmp_path))
+        process = backend.fetch(backend.call(pid, at))
+        client.retire_workers(client.who_has([at.where.future])[at.where.future.key])
+        for _ in range(3):
+            assert backend.fetch(backend.call(total, at)) == 10.0
+        assert backend.fetch(backend.call(pid, at)) != process
+        assert len(list(tmp_path.glob("loaded-*"))) == 1
+
+
+@pytest.mark.faults
+def test_a_request_outlives_its_worker(backend: Any, tmp_path: Path) -> None:
+    at = backend.place(load_range, 0, 5)
+    running = backend.call(block, at, str(tmp_path))
+    queued = backend.call(total, at)
+    kill(seen(tmp_path))
+    (tmp_path / "open").touch()
+    pending = {running, queued}
+    while pending:
+        _, pending = backend.wait(pending, None)
+    assert [backend.fetch(call) for call in (running, queued)] == [1.0, 10.0]
+    assert backend.fetch(backend.call(total, at)) == 10.0
+
+
+@pytest.mark.faults
+def test_a_request_that_always_kills_its_worker(backend: Any) -> None:
+    at = backend.place(load_range, 0, 5)
+    with pytest.raises(WorkerLost):
+        backend.fetch(backend.call(die, at))
+    assert backend.fetch(backend.call(total, backend.place(load_range, 0, 4))) == 6.0
+
+
+def test_closing_ends_waiting(client: Any, tmp_path: Path) -> None:
+    with connect("dask", client=client) as inner:
+        backend = Asking(inner)
+        at = backend.place(load_range, 0, 5)
+        asked = backend.call(block, at, str(tmp_path))
+        seen(tmp_path)
+        errors: list[DistclustError] = []
+
+        def wait() -> None:
+            try:
+                backend.fetch(asked)
+            except (WorkerLost, TaskFailed) as error:
+                errors.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+    waiting.join(GIVE_UP)
+    (tmp_path / "open").touch()
+    assert len(errors) == 1
+
+
+def test_a_partition_in_this_process_is_asked_too() -> None:
+    """Workers that are threads of this process, as notebooks have them."""
+    with (
+        distributed.Client(processes=False, n_workers=1, dashboard_address=":0") as client,
+        connect("dask", client=client) as inner,
+    ):
+        backend = Asking(inner)
+        at = backend.place(load_range, 0, 5)
+        assert backend.fetch(backend.call(pid, at)) == os.getpid()
+        assert backend.fetch(backend.call(total, at)) == 10.0
