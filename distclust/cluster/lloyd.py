@@ -30,6 +30,8 @@ from distclust.kernels.lloyd import ClusterStats
 
 __all__ = ["LloydResult", "lloyd", "lloyd_runs", "sq_shift"]
 
+ROUNDING = 2.0**-44  # of an inertia that is computed from sums, relative to the scatter
+
 Centers = npt.NDArray[Any]
 
 
@@ -62,9 +64,10 @@ class Iterating:
     history: list[float] = field(default_factory=list)
     converged: str = ""
 
-    def strode_too_far(self, inertia: float) -> bool:
-        """Whether centers beyond the means are worse than those before."""
-        return self.run.centers is not self.means and not inertia <= self.least * (1 + 1e-9)
+    def strode_too_far(self, inertia: float, scatter: float) -> bool:
+        """Whether centers beyond the means are worse than those before, rounding apart."""
+        allowed = self.least * (1 + 1e-9) + scatter * ROUNDING
+        return self.run.centers is not self.means and not inertia <= allowed
 
     def go_back(self) -> None:
         """Go on from the means instead."""
@@ -150,7 +153,7 @@ def lloyd_runs(
         for each, stats in zip(going, found, strict=True):
             centers, inertia = each.run.centers, _inertia(stats, each.run.centers, data)
             each.history.append(data.metric.inertia(data.frame.in_data_units(inertia)))
-            if each.strode_too_far(inertia):
+            if each.strode_too_far(inertia, data.scatter):
                 shift = sq_shift(each.means, centers, data)
                 each.go_back()
             else:

@@ -105,7 +105,7 @@ def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backen
 
     with worker_threads(at_once):
         heats = map_tiles(run, range(n_runs))
-    best = min(heats, key=lambda result: result.inertia_history[-1])
+    best = min(heats, key=lambda result: min(result.inertia_history))
     with sharded_here(sample, k, data, backend) as (shards, about):
         return lloyd(shards, best.centers, about, max_iter=FINAL_ITER, tol=TOL).centers
 

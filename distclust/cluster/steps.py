@@ -121,7 +121,7 @@ class Progress(NamedTuple):
         few = counts.seen * MANY < n_rows  # those between centers, in doubt or not
         coded = self.coded and (few or counts.doubtful * DOUBTFUL <= counts.seen)
         after = self._replace(table=table, drift=drift, stats=change.stats, coded=coded)
-        calm = counts.moved * self.calm <= n_rows
+        calm = counts.moved * (self.calm if coded else 0) <= n_rows
         begins = calm and not self.memory.has_bounds
         ends = self.groups is not None and not coded
         return after.with_bounds(storage) if begins or ends else after

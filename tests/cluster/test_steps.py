@@ -135,6 +135,19 @@ def test_costly_bounds_begin_when_rows_calm_down(dtype: str, k: int, d: int) -> 
     assert bounded[-1]
 
 
+def test_bounds_begin_at_once_where_codes_tell_nothing() -> None:
+    """Of centers in pairs nearer to each other than codes are to rows."""
+    X = blobs(d=24)
+    centers = np.repeat(X[:4], 2, axis=0)
+    centers[1::2] += 1e-9
+    rounding, frame = rounding_of(X), Frame.around(np.zeros(24), 512.0)
+    known = partition(X, 0, 3000)
+    one_run(known, centers, frame, rounding)
+    progress = known.cache["lloyd-0"]
+    assert not progress.coded
+    assert progress.memory.has_bounds
+
+
 def test_statistics_survive_a_change_of_frame_or_rounding() -> None:
     X = blobs()
     known, centers = partition(X, 0, 3000), X[:6].copy()

@@ -11,7 +11,7 @@ import pytest
 import distclust.cluster.strides
 from distclust import KMeans
 from distclust.backends.local import LocalBackend
-from distclust.cluster.lloyd import Iterating, LloydResult, lloyd
+from distclust.cluster.lloyd import Iterating, LloydResult, lloyd, lloyd_runs
 from distclust.cluster.statistics import describe
 from distclust.cluster.steps import Run
 from distclust.cluster.strides import Strides
@@ -86,9 +86,30 @@ def test_strides_that_are_too_long_are_taken_back(monkeypatch: pytest.MonkeyPatc
     result = iterate(starts()[0])
     history, risen = result.inertia_history, rises(result.inertia_history)
     assert risen
+    ended = iterate(starts()[0], max_iter=risen[0] + 1)  # with a stride that is not taken back
+    np.testing.assert_array_equal(ended.centers, iterate(starts()[0], max_iter=risen[0]).centers)
     for i in risen:
         assert history[i + 1] <= history[i - 1]
     assert history[-1] < 1.01 * iterate(starts()[0], striding=False).inertia_history[-1]
+
+
+def test_rounding_takes_no_stride_back() -> None:
+    """Where clusters are tight, an inertia from sums is all rounding."""
+    run = Iterating(Run(0, np.ones((2, 3))), Strides(1, 1), np.zeros((2, 3)), least=1.0)
+    assert run.strode_too_far(1 + 1e-6, scatter=10.0)
+    assert not run.strode_too_far(1 + 1e-6, scatter=1e12)
+    assert run.strode_too_far(np.nan, scatter=10.0)
+
+
+def test_runs_that_share_passes_stride_alone() -> None:
+    with LocalBackend(workers=1) as backend:
+        shards = Session(backend).shard(ArraySource(blobs(N)))
+        data = describe(shards, np.dtype(np.float64), weighted=False)
+        together = lloyd_runs(shards, starts()[:3], data, max_iter=500, tol=1e-6, striding=True)
+    for result, start in zip(together, starts(), strict=False):
+        alone = iterate(start)
+        assert result.inertia_history == alone.inertia_history
+        np.testing.assert_array_equal(result.centers, alone.centers)
 
 
 def test_the_same_labels_beyond_the_means_are_no_end() -> None:

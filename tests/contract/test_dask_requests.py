@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,12 @@ def staying(dask_scheduler: Any) -> list[str]:
     return [ws.address for ws in dask_scheduler.workers.values() if ws.long_running]
 
 
+def threads_that_stay() -> int:
+    """Threads of a worker that are in `_stay`, or in what it calls."""
+    stacks = [traceback.extract_stack(frame) for frame in sys._current_frames().values()]
+    return sum(any(entry.name == "_stay" for entry in stack) for stack in stacks)
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + GIVE_UP
     while not condition():
@@ -110,8 +118,10 @@ def test_workers_stay_as_long_as_partitions_are_asked(backend: Any, client: Any)
         backend.fetch(backend.call(total, place))
     until(lambda: home in client.run_on_scheduler(staying))
     assert home not in client.sync(client.scheduler.workers_to_close)
+    assert client.run(threads_that_stay)[home] == 1
     del at, other, place
     until(lambda: not client.run_on_scheduler(staying))
+    until(lambda: not any(client.run(threads_that_stay).values()))
 
 
 def test_a_partition_that_moves_is_asked_where_it_is(tmp_path: Path) -> None:
