@@ -124,7 +124,13 @@ def test_workers_stay_as_long_as_partitions_are_asked(backend: Any, client: Any)
     until(lambda: not any(client.run(threads_that_stay).values()))
 
 
-def test_a_partition_that_moves_is_asked_where_it_is(tmp_path: Path) -> None:
+def drop(dask_scheduler: Any, address: str, key: Any) -> None:
+    """Take a partition from one of the workers that have it, as Dask's memory manager does."""
+    dask_scheduler.request_remove_replicas(address, [key], stimulus_id="test")
+
+
+@pytest.mark.parametrize("retired", [True, False])
+def test_a_partition_that_moves_is_asked_where_it_is(tmp_path: Path, retired: bool) -> None:
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs="CRITICAL"
@@ -135,7 +141,14 @@ def test_a_partition_that_moves_is_asked_where_it_is(tmp_path: Path) -> None:
         backend = Asking(inner)
         at = backend.place(load_noting, str(tmp_path))
         process = backend.fetch(backend.call(pid, at))
-        client.retire_workers(client.who_has([at.where.future])[at.where.future.key])
+        future = at.where.future
+        (home,) = client.who_has([future])[future.key]
+        if retired:
+            client.retire_workers([home])
+        else:
+            client.replicate([future], n=2)
+            client.run_on_scheduler(drop, address=home, key=future.key)
+            until(lambda: future.key not in client.has_what()[home])
         for _ in range(3):
             assert backend.fetch(backend.call(total, at)) == 10.0
         assert backend.fetch(backend.call(pid, at)) != process
