@@ -29,7 +29,7 @@ from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import Future as Settled
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import dask
 import dask.array as da
@@ -164,11 +164,10 @@ class DaskBackend(Connection):
         given = [self._argument(arg) for arg in args]
         call = Call(fn, home.future, *given, to_fetch=to_fetch)
         plain = not any(isinstance(arg, distributed.Future) for arg in given)
-        with self._sending:
-            if to_fetch and plain and (address := self._requests.address(home)):
-                answer = self._requests.ask(address, home.future.key, fn, given)
-                self._settle(call, self._answered(call, home, answer))
-            else:
+        if to_fetch and plain and self._requests.can_ask(home):
+            self._settle(call, self._answer(home, fn, given))
+        else:
+            with self._sending:
                 self._unsent.append(call)
         return call
 
@@ -254,37 +253,37 @@ class DaskBackend(Connection):
     def _submit(self, fn: Callable[..., Any], *args: Any) -> distributed.Future:
         return self.combine(fn, args).future
 
-    async def _answered(self, call: Call, home: Home, answer: Coroutine[Any, Any, Any]) -> Any:
+    async def _answer(self, home: Home, fn: Callable[..., Any], args: Sequence[Any]) -> Any:
         """Return the answer to a request, or the result of a task if nobody gives one."""
         try:
-            return await answer
+            return await self._requests.ask(home, fn, args)
         except Unanswered:
-            home.move_out()
-            return await _result(self._argument(call))
+            task = Call(fn, home.future, *args)
+            self._send([task])
+            return await _result(task.future)
 
     def _settled(self, call: Call) -> Settled[Any]:
         """Return what is done once the call is, for which it is sent."""
         with self._sending:
-            if call.settled is not None:
-                return call.settled
-            task = self._argument(call)
-            if call.to_fetch:
-                return self._settle(call, _result(task))
-            call.settled = settled = Settled[Any]()
-            task.add_done_callback(lambda _: settled.set_result(None))
-            return settled
+            if call.settled is None:
+                task = self._argument(call)
+                state = self._client.futures[task.key]  # unlike the future, it keeps no task
+                self._settle(call, _result(task) if call.to_fetch else state.wait())
+            return cast("Settled[Any]", call.settled)
 
-    def _settle(self, call: Call, result: Coroutine[Any, Any, Any]) -> Settled[Any]:
-        """Have the client's event loop bring what comes of a call."""
-        loop = self._client.loop.asyncio_loop
-        call.settled = settled = asyncio.run_coroutine_threadsafe(result, loop)
-        self._unsettled.add(settled)
-        return settled
+    def _settle(self, call: Call, result: Coroutine[Any, Any, Any]) -> None:
+        """Have the client's event loop bring what comes of a call, until nobody wants it."""
+        with self._sending:
+            loop = self._client.loop.asyncio_loop
+            call.settled = asyncio.run_coroutine_threadsafe(result, loop)
+            weakref.finalize(call, call.settled.cancel).atexit = False
+            self._unsettled.add(call.settled)
 
     def _give_up(self) -> None:
         """Let nobody wait for what nobody brings any more."""
-        for settled in list(self._unsettled):
-            settled.cancel()
+        with self._sending:
+            for settled in list(self._unsettled):
+                settled.cancel()
 
     def _send(self, calls: list[Call]) -> None:
         """Send calls of one function, each alone in its group.

@@ -14,11 +14,13 @@ their worker from being retired as idle, and the cluster from being shut down.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,8 @@ __all__ = ["Home", "Requests", "Unanswered"]
 OP = "distclust_call"
 NOT_HERE = "not here"
 WORKING = (Status.running, Status.paused)  # and not about to close
+LOOK_TIMEOUT = 10.0  # seconds for where partitions are; without, calls are tasks
+LOST_INTERVAL = 1.0  # seconds after which a request looks whether its partition was lost
 STAY_INTERVAL = 0.5  # seconds after which a task that stays looks whether it is still wanted
 
 
@@ -55,6 +59,11 @@ class Home:
         self.address: str | None = None
         self._stay: distributed.Future | None = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the partition is in the memory of some worker."""
+        return bool(self.future.status == "finished")
+
     def move_in(self, address: str, stay: distributed.Future) -> None:
         """Remember where the partition is, and keep the task that stays there."""
         self.address, self._stay = address, stay
@@ -65,7 +74,7 @@ class Home:
 
 
 class Requests:
-    """What a client asks workers.
+    """What a client asks workers, on its event loop.
 
     Parameters
     ----------
@@ -74,23 +83,25 @@ class Requests:
 
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
+        self._deaf = False
         self._homes: weakref.WeakSet[Home] = weakref.WeakSet()
+        self._adding = threading.Lock()  # others than the event loop's thread add homes
+        self._looking = asyncio.Lock()
         self._stays: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def home(self, future: distributed.Future) -> Home:
         """Return the home of a partition that is being loaded."""
         home = Home(future)
-        self._homes.add(home)
+        with self._adding:
+            self._homes.add(home)
         return home
 
-    def address(self, home: Home) -> str | None:
-        """Return where the partition is; that is looked up once it is loaded."""
-        if home.address is None and home.future.status == "finished":
-            self._look_for_homes()
-        return home.address
+    def can_ask(self, home: Home) -> bool:
+        """Whether the partition is loaded, and workers may be asked."""
+        return home.is_loaded and self._client.status == "running" and not self._deaf
 
-    async def ask(self, address: str, key: Any, fn: Callable[..., Any], args: Sequence[Any]) -> Any:
-        """Return ``fn(resident, *args)`` of the partition `key`; runs on the client's event loop.
+    async def ask(self, home: Home, fn: Callable[..., Any], args: Sequence[Any]) -> Any:
+        """Return ``fn(resident, *args)``.
 
         Raises
         ------
@@ -98,38 +109,77 @@ class Requests:
         Exception
             Whatever `fn` raised.
         """
-        asked = dumps((key, fn, *args))
+        address = await self._address(home)
+        reply = asyncio.ensure_future(self._reply(address, dumps((home.future.key, fn, *args))))
         try:
-            if self._client.direct_to_workers:
-                reply = await getattr(self._client.rpc(address), OP)(asked=asked)
-            else:
-                reply = await self._client.scheduler.proxy(
-                    worker=address, msg={"op": OP, "asked": asked}
-                )
+            while not reply.done() and home.is_loaded:
+                await asyncio.wait([reply], timeout=LOST_INTERVAL)
+            answer = reply.result() if reply.done() else None
         except OSError as error:
+            self._leave(address)
             raise Unanswered(f"{address}: {error}") from error
-        if reply["status"] == "OK":
-            return reply["result"]
-        if reply["status"] == NOT_HERE:
+        finally:
+            reply.cancel()
+        if answer is None or answer["status"] == NOT_HERE:
+            self._leave(address)
             raise Unanswered(f"{address}: not there")
-        _, raised, remote_traceback = clean_exception(**reply)
+        if answer["status"] == "OK":
+            return answer["result"]
+        _, raised, remote_traceback = clean_exception(**answer)
         raise raised.with_traceback(remote_traceback)
 
-    def _look_for_homes(self) -> None:
-        loaded = [home for home in self._homes if home.future.status == "finished"]
+    async def _reply(self, address: str, asked: bytes) -> dict[str, Any] | None:
+        """Return what the worker says; None if it does not know what is asked."""
+        reply: dict[str, Any] | None
+        if self._client.direct_to_workers:
+            reply = await getattr(self._client.rpc(address), OP)(asked=asked)
+        else:
+            message = {"op": OP, "asked": asked}
+            reply = await self._client.scheduler.proxy(worker=address, msg=message)
+        return reply
+
+    async def _address(self, home: Home) -> str:
+        """Return where the partition is, looking for all that have been loaded."""
+        async with self._looking:
+            if home.address is None:
+                try:
+                    await asyncio.wait_for(self._look(), LOOK_TIMEOUT)
+                except (OSError, CancelledError) as error:
+                    raise Unanswered(f"nobody says where partitions are: {error}") from error
+        if home.address is None:
+            raise Unanswered(f"{home.future.key} is nowhere")
+        return home.address
+
+    async def _look(self) -> None:
+        with self._adding:
+            loaded = [home for home in self._homes if home.is_loaded]
         used = Counter(home.address for home in loaded if home.address)
         unknown = [home for home in loaded if home.address is None]
-        known = self._client.who_has([home.future for home in unknown])
+        known = await self._client.who_has([home.future for home in unknown])
         moving = {}
         for home in unknown:
             if having := known.get(home.future.key):
                 moving[home] = min(having, key=lambda address: (used[address], address))
                 used[moving[home]] += 1
-        new = set(moving.values()).difference(self._stays.keys())
-        heard = self._client.run(_listen, workers=list(new), on_error="return") if new else {}
+        listening = set(self._stays.keys())
+        new = [address for address in set(moving.values()) if address not in listening]
+        heard = await self._client.run(_listen, workers=new, on_error="return") if new else {}
+        for address, error in heard.items():
+            if error is None:
+                listening.add(address)
+            elif not isinstance(error, OSError):  # it lives, and will not have us
+                self._deaf = True
         for home, address in moving.items():
-            if heard.get(address) is None:
+            if address in listening:
                 home.move_in(address, self._stay_at(address))
+
+    def _leave(self, address: str) -> None:
+        """Forget what was at an address where nobody answers."""
+        self._stays.pop(address, None)
+        with self._adding:
+            there = [home for home in self._homes if home.address == address]
+        for home in there:
+            home.move_out()
 
     def _stay_at(self, address: str) -> Any:
         """Return the future of a task that stays there for as long as the future is kept."""
@@ -156,12 +206,19 @@ async def _answer(worker: Any, asked: bytes) -> dict[str, Any]:
         key, fn, *args = loads(asked)
         if key not in worker.data or worker.status not in WORKING:
             return {"status": NOT_HERE}
-        call = partial(fn, worker.data[key], *args)
+        call = partial(_reply, fn, worker.data[key], *args)
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(worker.executors["default"], call)
+        return await loop.run_in_executor(worker.executors["default"], call)
     except Exception as error:
         return dict(error_message(error))
-    return {"status": "OK", "result": to_serialize(result)}
+
+
+def _reply(fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Run on a thread of the worker: call `fn`, and say what came of it."""
+    try:
+        return {"status": "OK", "result": to_serialize(fn(*args))}
+    except Exception as error:
+        return dict(error_message(error))
 
 
 def _stay() -> None:

@@ -22,7 +22,9 @@ from distclust.errors import DistclustError, TaskFailed, WorkerLost
 from tests.contract.contract import GIVE_UP, BackendContract, load_range, total
 from tests.faults.test_kill import block, die, kill, pid, seen
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+OP = pytest.importorskip("distclust.backends.dask_requests").OP
 
 
 class Asking:
@@ -175,6 +177,50 @@ def test_a_request_that_always_kills_its_worker(backend: Any) -> None:
     with pytest.raises(WorkerLost):
         backend.fetch(backend.call(die, at))
     assert backend.fetch(backend.call(total, backend.place(load_range, 0, 4))) == 6.0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("direct", [False, True])
+def test_partitions_of_a_worker_that_is_gone(direct: bool, dask_cluster: str) -> None:
+    """The connections that would be tried for ten minutes are given up when it is lost."""
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "600s"}),
+        distributed.Client(dask_cluster, direct_to_workers=direct, set_as_default=False) as client,
+        connect("dask", client=client) as inner,
+    ):
+        backend = Asking(inner)
+        handles = [backend.place(load_range, 0, 5) for _ in range(6)]
+        for at in handles:
+            backend.fetch(backend.call(total, at))
+        kill(backend.fetch(backend.call(pid, handles[0])))
+        calls = [backend.call(total, at) for at in handles]
+        assert [backend.fetch(call) for call in calls] == [10.0] * 6
+
+
+def forget_us(dask_worker: Any) -> None:
+    """Be a worker that was started anew, where one was that knew what is asked."""
+    dask_worker.handlers.pop(OP)
+
+
+def test_a_worker_that_does_not_know_what_is_asked(backend: Any, client: Any) -> None:
+    at = backend.place(load_range, 0, 5)
+    backend.fetch(backend.call(total, at))
+    client.run(forget_us, workers=[at.where.address])
+    for _ in range(3):
+        assert backend.fetch(backend.call(total, at)) == 10.0
+    assert at.where.address is not None
+
+
+def test_nobody_waits_for_a_call_that_is_dropped(backend: Any, client: Any, tmp_path: Path) -> None:
+    at: Any = backend.place(load_range, 0, 5)
+    backend.fetch(backend.call(total, at))
+    key = at.where.future.key
+    running: Any = backend.call(block, at, str(tmp_path))
+    seen(tmp_path)
+    assert key in client.futures
+    del running, at
+    until(lambda: key not in client.futures)
+    (tmp_path / "open").touch()
 
 
 def test_closing_ends_waiting(client: Any, tmp_path: Path) -> None:
