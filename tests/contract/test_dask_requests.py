@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,7 +23,6 @@ from distclust.errors import DistclustError, TaskFailed, WorkerLost
 from tests.contract.contract import GIVE_UP, BackendContract, load_range, total
 from tests.faults.test_kill import block, die, kill, pid, seen
 
-dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 OP = pytest.importorskip("distclust.backends.dask_requests").OP
 
@@ -179,22 +179,24 @@ def test_a_request_that_always_kills_its_worker(backend: Any) -> None:
     assert backend.fetch(backend.call(total, backend.place(load_range, 0, 4))) == 6.0
 
 
+async def expel(dask_scheduler: Any, address: str) -> None:
+    """Give a worker up, as is done when it has not been heard of for minutes."""
+    await dask_scheduler.remove_worker(address, stimulus_id="test", close=False)
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("direct", [False, True])
-def test_partitions_of_a_worker_that_is_gone(direct: bool, dask_cluster: str) -> None:
-    """The connections that would be tried for ten minutes are given up when it is lost."""
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "600s"}),
-        distributed.Client(dask_cluster, direct_to_workers=direct, set_as_default=False) as client,
-        connect("dask", client=client) as inner,
-    ):
-        backend = Asking(inner)
-        handles = [backend.place(load_range, 0, 5) for _ in range(6)]
-        for at in handles:
-            backend.fetch(backend.call(total, at))
-        kill(backend.fetch(backend.call(pid, handles[0])))
+def test_a_worker_that_hangs_and_is_given_up(backend: Any, client: Any) -> None:
+    handles = [backend.place(load_range, 0, 5) for _ in range(6)]
+    process = backend.fetch(backend.call(pid, handles[0]))
+    address = handles[0].where.address
+    os.kill(process, signal.SIGSTOP)
+    try:
         calls = [backend.call(total, at) for at in handles]
+        client.run_on_scheduler(expel, address=address)
         assert [backend.fetch(call) for call in calls] == [10.0] * 6
+    finally:
+        kill(process)  # its nanny starts another
+    client.wait_for_workers(2, GIVE_UP)
 
 
 def forget_us(dask_worker: Any) -> None:
