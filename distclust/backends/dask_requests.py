@@ -35,7 +35,7 @@ OP = "distclust_call"
 NOT_HERE = "not here"
 WORKING = (Status.running, Status.paused)  # and not about to close
 LOOK_TIMEOUT = 10.0  # seconds for where partitions are; without, calls are tasks
-LOST_INTERVAL = 1.0  # seconds after which a request looks whether its partition was lost
+LOST_INTERVAL = 2.0  # seconds after which a request looks whether its partition is still there
 STAY_INTERVAL = 0.5  # seconds after which a task that stays looks whether it is still wanted
 
 
@@ -112,10 +112,11 @@ class Requests:
         address = await self._address(home)
         reply = asyncio.ensure_future(self._reply(address, dumps((home.future.key, fn, *args))))
         try:
-            while not reply.done() and home.is_loaded:
-                await asyncio.wait([reply], timeout=LOST_INTERVAL)
-            answer = reply.result() if reply.done() else None
-        except OSError as error:
+            while not (await asyncio.wait([reply], timeout=LOST_INTERVAL))[0]:
+                if address not in (await self._who_has([home]))[home.future.key]:
+                    raise ConnectionError("lost")
+            answer = reply.result()
+        except (OSError, CancelledError) as error:
             self._leave(address)
             raise Unanswered(f"{address}: {error}") from error
         finally:
@@ -155,10 +156,10 @@ class Requests:
             loaded = [home for home in self._homes if home.is_loaded]
         used = Counter(home.address for home in loaded if home.address)
         unknown = [home for home in loaded if home.address is None]
-        known = await self._client.who_has([home.future for home in unknown])
+        known = await self._who_has(unknown)
         moving = {}
         for home in unknown:
-            if having := known.get(home.future.key):
+            if having := known[home.future.key]:
                 moving[home] = min(having, key=lambda address: (used[address], address))
                 used[moving[home]] += 1
         listening = set(self._stays.keys())
@@ -172,6 +173,12 @@ class Requests:
         for home, address in moving.items():
             if address in listening:
                 home.move_in(address, self._stay_at(address))
+
+    async def _who_has(self, homes: Sequence[Home]) -> dict[Any, Sequence[str]]:
+        """Return the addresses of the workers that have each partition, by its key."""
+        keys = [home.future.key for home in homes]
+        known = await self._client.scheduler.who_has(keys=keys)
+        return {key: known.get(key, ()) for key in keys}
 
     def _leave(self, address: str) -> None:
         """Forget what was at an address where nobody answers."""

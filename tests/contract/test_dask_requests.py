@@ -120,7 +120,7 @@ def test_workers_stay_as_long_as_partitions_are_asked(backend: Any, client: Any)
         backend.fetch(backend.call(total, place))
     until(lambda: home in client.run_on_scheduler(staying))
     assert home not in client.sync(client.scheduler.workers_to_close)
-    assert client.run(threads_that_stay)[home] == 1
+    until(lambda: client.run(threads_that_stay)[home] == 1)
     del at, other, place
     until(lambda: not client.run_on_scheduler(staying))
     until(lambda: not any(client.run(threads_that_stay).values()))
