@@ -1,11 +1,13 @@
 """Many centers: one Lloyd step with a bound on each group of them.
 
-Centers near each other form a group, a panel of `distclust.kernels.tile`. Of each row a
+Centers near each other form a group, some panels of `distclust.kernels.tile`. Of each row a
 lower bound on its distance to each group is kept, and only groups that may hold its
 nearest center are looked at (Y. Ding et al., "Yinyang K-means: a drop-in replacement of
 the classic K-means with consistent speedup", 2015). Rows of the same label fail the bounds
 of much the same groups, so rows that may change are taken label by label: a vector of them
-shares the groups it looks at, and these are multiplied at full speed.
+shares the groups it looks at, and these are multiplied at full speed. The first is that of
+their own center, which commonly has not gone as far from them as it has travelled: with
+what it shows, fewer others have to be looked at.
 
 `distclust.kernels.lloyd` says how bounds are kept, and owns what else a step does.
 """
@@ -26,14 +28,13 @@ from distclust.kernels.coded import (
     new_coded_tile,
     see_words,
 )
-from distclust.kernels.intrinsics import WIDTHS, lanes_within
+from distclust.kernels.intrinsics import lanes_within
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import UP, bound_below, fetch_row, move_rows, renew_upper
-from distclust.kernels.pairs import LANES, nearest_coded_panel
+from distclust.kernels.moving import TINY, UP, bound_below, fetch_row, move_rows, renew_upper
+from distclust.kernels.pairs import GROUP, LANES, nearest_coded_group
 
 __all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
 
-GROUP = WIDTHS[0]  # centers of a group
 LEAST_CENTERS, LEAST_CELLS = 64, 1 << 14  # k, and k times d: fewer are sooner multiplied
 LARGEST_SHARE = 4  # bytes of bounds for each of a row's own
 BOUNDS = 16  # lower bounds of a row come in multiples of this
@@ -81,7 +82,7 @@ def groups_of_row(k: int, d: int, itemsize: int) -> int:
     Examples
     --------
     >>> groups_of_row(1000, 128, 4), groups_of_row(256, 64, 4), groups_of_row(100, 50, 4)
-    (128, 32, 0)
+    (64, 16, 0)
     """
     bounds = -(-k // (GROUP * BOUNDS)) * BOUNDS
     worth = k >= LEAST_CENTERS and k * d >= LEAST_CELLS and coded_words(d) > 0
@@ -122,16 +123,21 @@ def grouped_step(  # type: ignore[no-untyped-def]
     tile, n_groups = new_coded_tile(words), len(groups.order) // GROUP
     least, second = np.empty((n_groups, LANES), np.float32), np.empty((n_groups, LANES), np.float32)
     places, looked = np.empty((n_groups, LANES), np.int32), np.empty(n_groups, np.int64)
+    near, found = np.empty(LANES, np.float32), (least, second, places)
     active, seen = _active_rows(memory, travelled, table.exact.shape[0])
     slack, moved, doubtful = (X.shape[1] + 8) * np.finfo(np.float32).eps, 0, 0
     for start in range(0, seen, LANES):
         count = min(LANES, seen - start)
         tile.row_ids[:LANES] = active[start : start + LANES]
-        n_looked = _groups_to_look_at(tile, groups, travelled, memory, looked)
         after = min(start + LANES, len(active) - LANES)
         for place in range(after, after + LANES):
             fetch_row(memory.lower, active[place])
-        _look(words, active, start, after, tile, groups, looked[:n_looked], least, second, places)
+        _see(words, active, start, after, tile)
+        n_own = _own_groups(tile, groups, memory.labels, looked)
+        _look(tile, groups, looked, 0, n_own, found)
+        _bound_above(tile, groups.centers, slack, travelled[0], memory, near)
+        n_looked = _groups_to_look_at(tile, near, travelled[1], memory.lower, looked, n_own)
+        _look(tile, groups, looked, n_own, n_looked, found)
         for i in range(count):
             tile.labels[i] = groups.order[tile.labels[i]]
         in_doubt = find_doubtful(tile, count, groups.centers)
@@ -139,18 +145,35 @@ def grouped_step(  # type: ignore[no-untyped-def]
             _decide(X, table, tile, place, groups, looked[:n_looked], least)
         doubtful += in_doubt
         renew_upper(tile, count, slack, travelled[0], memory)
-        for q in range(n_looked):
-            group = looked[q]
-            for i in range(count):
-                own = groups.order[places[q, i]] == tile.labels[i]
-                score = second[q, i] if own else least[q, i]
-                memory.lower[tile.row_ids[i], group] = bound_below(
-                    score, tile.sq_norms[i], tile.margins[i], travelled[1][group]
-                )
+        _bound_groups(tile, count, groups, looked, n_looked, found, travelled[1], memory.lower)
         moved += move_rows(
             X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
         )
     return seen, moved, doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _bound_groups(tile, count, groups, looked, n_looked, found, moved, lower):  # type: ignore[no-untyped-def]
+    """Write lower bounds on the distances to the groups that were looked at.
+
+    They are computed in the place of the least scores, a vector of rows at a time.
+    """
+    least, second, places = found
+    for i in range(count):
+        label = tile.labels[i]
+        group = groups.group_of[label]
+        for q in range(n_looked):
+            if looked[q] == group and groups.order[places[q, i]] == label:
+                least[q, i] = second[q, i]
+    sq_norms, margins = tile.sq_norms[:LANES], tile.margins[:LANES]
+    for q in range(n_looked):
+        scores, travelled = least[q], moved[looked[q]]
+        for i in range(LANES):
+            scores[i] = bound_below(scores[i], sq_norms[i], margins[i], travelled)
+    for i in range(count):
+        row = tile.row_ids[i]
+        for q in range(n_looked):
+            lower[row, looked[q]] = least[q, i]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -207,46 +230,72 @@ def _active_rows(memory, travelled, k):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _groups_to_look_at(tile, groups, travelled, memory, looked):  # type: ignore[no-untyped-def]
-    """List the groups that may hold a nearer center of a row of the tile, or its own."""
-    labels, upper, lower = memory
-    own, moved = travelled
+def _see(words, rows, start, after, tile):  # type: ignore[no-untyped-def]
+    """Take a vector of rows into the tile; nothing is known of their centers yet."""
+    n_words = words.shape[1]
+    at, pitch, words_at = words.ctypes.data, words.strides[0], tile.words.ctypes.data
+    for part in range(0, LANES, ROWS):
+        see_words(at, pitch, rows, start + part, after + part, n_words, words_at, part)
+    tile.least[:LANES], tile.second[:LANES] = np.inf, np.inf
+    tile.sq_norms[:LANES] = tile.words[n_words - 1].view(np.float32)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _own_groups(tile, groups, labels, looked):  # type: ignore[no-untyped-def]
+    """List the groups of the centers that the rows of the tile have, if any."""
+    count = 0
+    for i in range(LANES):
+        label = labels[tile.row_ids[i]]
+        if label >= 0 and groups.group_of[label] not in looked[:count]:
+            looked[count] = groups.group_of[label]
+            count += 1
+    return count
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _bound_above(tile, centers, slack, own, memory, near):  # type: ignore[no-untyped-def]
+    """Bound the distance of each row to its nearest center, by those that were looked at."""
+    find_doubtful(tile, LANES, centers)
+    for i in range(LANES):
+        row = tile.row_ids[i]
+        label = memory.labels[row]
+        near[i] = np.inf
+        if label >= 0:
+            near[i] = (memory.upper[row] + own[label]) * UP
+        margin = np.float32(2) * tile.margins[i] + np.float32(slack) * tile.sq_norms[i]
+        sq_near = np.float32(2) * tile.least[i] + tile.sq_norms[i] + margin
+        seen = (np.sqrt(max(sq_near, np.float32(0))) * UP + TINY) * UP
+        if seen < near[i] < np.inf:  # of a row without bounds, those on groups are infinite too
+            near[i] = seen
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _groups_to_look_at(tile, near, moved, lower, looked, n_own):  # type: ignore[no-untyped-def]
+    """List, after those of its own, the groups that may hold a nearer center of a row."""
     at, pitch, moved_at = lower.ctypes.data, lower.strides[0], moved.ctypes.data
-    n_groups, count = len(looked), 0
+    n_groups, count = len(looked), n_own
     for first in range(0, n_groups, LANES):
-        within = np.int64(0)
+        within, shift = np.int64(0), 4 * first
         for i in range(LANES):
             row = tile.row_ids[i]
-            label = labels[row]
-            if label < 0:
-                within = np.int64(-1)
-                break
-            near = (upper[row] + own[label]) * UP
-            home = groups.group_of[label] - first
-            if 0 <= home < LANES:
-                within |= np.int64(1) << home
-            shift = 4 * first
-            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near)
+            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near[i])
         for group in range(first, min(first + LANES, n_groups)):
-            if (within >> (group - first)) & 1:
+            if (within >> (group - first)) & 1 and group not in looked[:n_own]:
                 looked[count] = group
                 count += 1
     return count
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _look(words, rows, start, after, tile, groups, looked, least, second, places):  # type: ignore[no-untyped-def]
-    """Find the two least scores of a vector of rows in each of some groups, and in all of them."""
-    n_words, centers = words.shape[1], groups.centers
-    at, pitch, words_at = words.ctypes.data, words.strides[0], tile.words.ctypes.data
-    for part in range(0, LANES, ROWS):
-        see_words(at, pitch, rows, start + part, after + part, n_words, words_at, part)
+def _look(tile, groups, looked, first, last, found):  # type: ignore[no-untyped-def]
+    """Find the two least scores of a vector of rows in each of some groups, and in all so far."""
+    n_words, centers = tile.words.shape[0], groups.centers
+    least, second, places = found
     values_at = centers.panels.values.ctypes.data
     norms_at, units_at = centers.panels.half_norms.ctypes.data, centers.units.ctypes.data
-    tile.least[:LANES], tile.second[:LANES] = np.inf, np.inf
-    tile.sq_norms[:LANES] = tile.words[n_words - 1].view(np.float32)
     so_far = tile.least.ctypes.data, tile.second.ctypes.data, tile.labels.ctypes.data
-    for q in range(len(looked)):
+    words_at = tile.words.ctypes.data
+    for q in range(first, last):
         out = (
             so_far[0],
             so_far[1],
@@ -255,4 +304,4 @@ def _look(words, rows, start, after, tile, groups, looked, least, second, places
             second.ctypes.data + q * VECTOR_BYTES,
             places.ctypes.data + q * VECTOR_BYTES,
         )
-        nearest_coded_panel(words_at, n_words - 2, values_at, norms_at, units_at, looked[q], out)
+        nearest_coded_group(words_at, n_words - 2, values_at, norms_at, units_at, looked[q], out)

@@ -14,6 +14,7 @@ from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
 __all__ = [
     "DOWN",
+    "TINY",
     "UP",
     "bound_below",
     "fetch_row",

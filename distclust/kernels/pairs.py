@@ -33,9 +33,10 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["LANES", "nearest_coded", "nearest_coded_panel", "transpose_words"]
+__all__ = ["GROUP", "LANES", "nearest_coded", "nearest_coded_group", "transpose_words"]
 
 LANES = VECTOR_BYTES // 4  # rows, or centers, of a vector
+GROUP = 2 * WIDTHS[0]  # centers
 I32 = ir.IntType(32)
 PAIRS = ir.VectorType(I32, LANES)
 FLOAT = ir.FloatType()
@@ -125,17 +126,17 @@ def nearest_coded(
 
 
 @intrinsic
-def nearest_coded_panel(
-    _: Any, words: Any, n_pairs: Any, packed: Any, half_norms: Any, units: Any, panel: Any, out: Any
+def nearest_coded_group(
+    _: Any, words: Any, n_pairs: Any, packed: Any, half_norms: Any, units: Any, group: Any, out: Any
 ) -> Any:
-    """Find the two least of one panel of the widest, and insert them into the two least of all.
+    """Find the two least of a group of `GROUP` centers, and insert them into the two least of all.
 
     Parameters
     ----------
     words, n_pairs, packed, half_norms, units
         As for `nearest_coded`, of which the first panels are the widest.
-    panel : int
-        Which of them.
+    group : int
+        Which of them: so many panels each.
     out : tuple of 6 int
         Addresses. INOUT: the least and second least values so far, and the indices of the
         least. OUT: the same of this panel.
@@ -144,11 +145,12 @@ def nearest_coded_panel(
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words_at, n_words, packed_at, norms_at, units_at, number, outs = args
         places = [builder.extract_value(outs, i) for i in range(6)]
-        rows, center = _Rows(context, builder, words_at, n_words), times(builder, number, WIDTHS[0])
-        own = _two_least(builder)
-        for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, center, WIDTHS[0])):
-            index = builder.trunc(plus(builder, center, c), I32)
-            insert(builder, score, splat(builder, index, LANES), *own)
+        rows, own = _Rows(context, builder, words_at, n_words), _two_least(builder)
+        for panel in range(0, GROUP, WIDTHS[0]):
+            first = plus(builder, times(builder, number, GROUP), panel)
+            for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, first, WIDTHS[0])):
+                index = builder.trunc(plus(builder, first, c), I32)
+                insert(builder, score, splat(builder, index, LANES), *own)
         least, second, label = map(builder.load, own)
         kinds = (FLOATS, FLOATS, PAIRS)
         so_far = [
@@ -162,7 +164,7 @@ def nearest_coded_panel(
             store(builder, value, place)
         return context.get_dummy_value()
 
-    return types.void(words, n_pairs, packed, half_norms, units, panel, out), emit
+    return types.void(words, n_pairs, packed, half_norms, units, group, out), emit
 
 
 def _two_least(builder: Any) -> tuple[Any, Any, Any]:

@@ -21,6 +21,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 _SUM_BITS = 50  # of the whole potential, in the units it is summed in
+_TILE = 240  # points whose features stay in L1 or L2
 
 
 def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, float]:
@@ -50,35 +51,48 @@ def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, floa
     >>> sorted(points[chosen].ravel().tolist()), round(potential, 3)
     ([0.0, 1.0], 0.06)
     """
-    columns = np.ascontiguousarray(points.T)
+    n, d = points.shape
+    rows = np.zeros((-(-n // _TILE), _TILE, d))
+    rows.reshape(-1, d)[:n] = points
+    tiles = np.ascontiguousarray(rows.transpose(0, 2, 1))
     chosen = np.empty(len(uniforms), np.int64)
-    count, potential = _choose(columns, weights / weights.max(), uniforms, chosen)
+    count, potential = _choose(tiles, weights / weights.max(), uniforms, chosen)
     return chosen[:count], potential
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _choose(columns, weights, uniforms, chosen):  # type: ignore[no-untyped-def]
-    n = columns.shape[1]
-    reach, kept, nearest = np.empty(n), np.empty(n), np.full(n, np.inf)
-    rounded, at = np.empty(n), columns[:, 0].copy()
-    upto, total = np.empty(n), 0.0
+def _choose(tiles, weights, uniforms, chosen):  # type: ignore[no-untyped-def]
+    """Choose a point a step; all trials see a tile of points while it is in the cache."""
+    n, n_trials = weights.shape[0], uniforms.shape[1]
+    nearest, reach = np.full(n, np.inf), np.empty((n_trials, n))
+    points, potentials = np.empty(n_trials, np.int64), np.empty(n_trials, np.int64)
+    at, rounded, upto = np.empty((n_trials, tiles.shape[1])), np.empty(_TILE), np.empty(n)
     for c in range(chosen.shape[0]):
         total = _add_up(weights, nearest, upto, c == 0)
         if total == 0:
             return c, 0.0
         grid = math.ldexp(1.0, min(_SUM_BITS - math.frexp(total)[1], 1000))
-        least = np.int64(1) << 62
-        for trial in range(uniforms.shape[1] if c > 0 else 1):
-            point = _drawn(upto, total, uniforms[c, trial])
-            at[:] = columns[:, point]
-            sq_distances_to(columns, n, at, 1.0, reach)
-            for i in range(n):
-                reach[i] = min(reach[i], nearest[i])
-            potential = _rounded_sum(weights, reach, grid, rounded)
-            if trial == 0 or potential < least:
-                least, chosen[c] = potential, point
-                reach, kept = kept, reach
-        kept, nearest = nearest, kept
+        trials = n_trials if c > 0 else 1
+        for t in range(trials):
+            points[t] = _drawn(upto, total, uniforms[c, t])
+            at[t] = tiles[points[t] // _TILE, :, points[t] % _TILE]
+        potentials[:] = 0
+        for start in range(0, n, _TILE):
+            stop = min(start + _TILE, n)
+            columns, weight, known = (
+                tiles[start // _TILE],
+                weights[start:stop],
+                nearest[start:stop],
+            )
+            for t in range(trials):
+                near = reach[t, start:stop]
+                sq_distances_to(columns, stop - start, at[t], 1.0, near)
+                for i in range(stop - start):
+                    near[i] = min(near[i], known[i])
+                potentials[t] += _rounded_sum(weight, near, grid, rounded)
+        best = potentials[:trials].argmin()
+        chosen[c] = points[best]
+        nearest[:] = reach[best]
     return chosen.shape[0], _add_up(weights, nearest, upto, False)
 
 

@@ -20,6 +20,7 @@ from distclust.kernels.lloyd import (
     merge_stats,
     rounded_rows,
 )
+from distclust.kernels.pairs import GROUP
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 
 DTYPES = [np.float32, np.float64]
@@ -196,13 +197,13 @@ def test_each_center_is_in_one_group(k: int, d: int, seed: int) -> None:
     order, group_of = group_centers(centers)
     assert sorted(order[:k]) == list(range(k))
     assert (order[k:] == -1).all()
-    assert len(order) % 8 == 0
-    assert len(order) < k + 8
-    assert (order[:k].argsort() // 8 == group_of).all()
+    assert len(order) % GROUP == 0
+    assert len(order) < k + GROUP
+    assert (order[:k].argsort() // GROUP == group_of).all()
 
 
 def test_groups_are_for_many_centers_of_many_features() -> None:
-    assert groups_of_row(1000, 50, 4) == 128
+    assert groups_of_row(1000, 50, 4) == 64
     assert groups_of_row(10, 5000, 4) == 0  # few centers
     assert groups_of_row(10_000, 8, 4) == 0  # few features
     assert groups_of_row(100_000, 50, 4) == 0  # bounds of a row far larger than the row
