@@ -48,22 +48,25 @@ from distclust.backends.dask_requests import Home, Requests, Unanswered
 from distclust.data.collections import Chunks, Piece, describe, known_looks, labels_of
 from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Future, Handle, Ref
-from distclust.errors import (
-    ClusterError,
-    ClusterTimeout,
-    DistclustError,
-    TaskFailed,
-    WorkerLost,
-)
+from distclust.errors import ClusterError, ClusterTimeout, DistclustError, TaskFailed, WorkerLost
 
 __all__ = ["DaskBackend"]
 
-LOST = (KilledWorker, NoValidWorkerError, NoWorkerError, CancelledError, CommClosedError)
+LOST = (
+    KilledWorker,
+    NoValidWorkerError,
+    NoWorkerError,
+    CancelledError,
+    asyncio.CancelledError,
+    CommClosedError,
+)
 """What Dask raises when processes are gone: `WorkerLost`. The rest is `TaskFailed`."""
 
 SEND_INTERVAL = 0.002  # seconds that tasks wait to be sent together; a client's default is 0.01
 PAUSE_SHARE = 0.8  # of a worker's memory limit, where Dask stops giving it tasks
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
+
+_configuring = threading.Lock()
 
 
 class Call:
@@ -188,6 +191,7 @@ class DaskBackend(Connection):
         try:
             return sent.result()
         except LOST as error:
+            error.__traceback__ = None  # as below
             raise WorkerLost(f"{type(error).__name__}: {error}") from error
         except Exception as error:
             remote_traceback = "".join(traceback.format_exception(error))
@@ -255,18 +259,18 @@ class DaskBackend(Connection):
 
     async def _answer(self, home: Home, fn: Callable[..., Any], args: Sequence[Any]) -> Any:
         """Return the answer to a request, or the result of a task if nobody gives one."""
-        try:
+        with contextlib.suppress(Unanswered):
             return await self._requests.ask(home, fn, args)
-        except Unanswered:
-            task = Call(fn, home.future, *args)
-            self._send([task])
-            return await _result(task.future)
+        task = Call(fn, home.future, *args)
+        self._send([task])
+        return await _result(task.future)
 
     def _settled(self, call: Call) -> Settled[Any]:
         """Return what is done once the call is, for which it is sent."""
         with self._sending:
             if call.settled is None:
                 task = self._argument(call)
+                self._check_connection()
                 state = self._client.futures[task.key]  # unlike the future, it keeps no task
                 self._settle(call, _result(task) if call.to_fetch else state.wait())
             return cast("Settled[Any]", call.settled)
@@ -291,16 +295,20 @@ class DaskBackend(Connection):
         A group of many on few partitions looks like root tasks to the scheduler: it
         sends those anywhere, and the resident partition after them.
         """
-        if self._client.status != "running":
-            raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
+        self._check_connection()
         fn = calls[0].fn
         keys = [(f"{funcname(fn)}-{uuid.uuid4().hex}", 0) for _ in calls]
         columns = zip(*(call.args for call in calls), strict=True)
         # A recipe may hold an array: the scheduler has to keep it, to compute it again.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": sys.maxsize}):
+        large = {"distributed.admin.large-graph-warning-threshold": sys.maxsize}
+        with _configuring, dask.config.set(large):  # for all threads
             futures = self._client.map(fn, *columns, key=keys, pure=False)
         for call, future in zip(calls, futures, strict=True):
             call.future, call.args = future, ()
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise ClusterError(f"the connection to the Dask scheduler is {self._client.status}")
 
     def _chunks_of(self, collection: Any) -> list[Future]:
         return list(self._client.compute(list(np.ravel(collection.to_delayed()))))

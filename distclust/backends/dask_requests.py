@@ -14,6 +14,7 @@ their worker from being retired as idle, and the cluster from being shut down.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 import uuid
@@ -34,7 +35,8 @@ __all__ = ["Home", "Requests", "Unanswered"]
 OP = "distclust_call"
 NOT_HERE = "not here"
 WORKING = (Status.running, Status.paused)  # and not about to close
-LOOK_TIMEOUT = 10.0  # seconds for where partitions are; without, calls are tasks
+MOST = 128  # requests under way; Dask has connections for 512
+LISTEN_TIMEOUT, SILENCE = 5.0, 60.0  # seconds for an answer; without one, until asked again
 LOST_INTERVAL = 2.0  # seconds after which a request looks whether its partition is still there
 STAY_INTERVAL = 0.5  # seconds after which a task that stays looks whether it is still wanted
 
@@ -84,6 +86,8 @@ class Requests:
     def __init__(self, client: distributed.Client) -> None:
         self._client = client
         self._deaf = False
+        self._under_way = 0
+        self._silent_until: dict[str, float] = {}  # by address
         self._homes: weakref.WeakSet[Home] = weakref.WeakSet()
         self._adding = threading.Lock()  # others than the event loop's thread add homes
         self._looking = asyncio.Lock()
@@ -109,17 +113,21 @@ class Requests:
         Exception
             Whatever `fn` raised.
         """
+        if self._under_way >= MOST:
+            raise Unanswered("there are connections for so many at a time")
         address = await self._address(home)
+        self._under_way += 1
         reply = asyncio.ensure_future(self._reply(address, dumps((home.future.key, fn, *args))))
         try:
             while not (await asyncio.wait([reply], timeout=LOST_INTERVAL))[0]:
-                if address not in (await self._who_has([home]))[home.future.key]:
-                    raise ConnectionError("lost")
+                await self._check_that_it_is_at(address, home)
             answer = reply.result()
-        except (OSError, CancelledError) as error:
+        except Exception as error:
+            self._raise_unless_lost(error)
             self._leave(address)
             raise Unanswered(f"{address}: {error}") from error
         finally:
+            self._under_way -= 1
             reply.cancel()
         if answer is None or answer["status"] == NOT_HERE:
             self._leave(address)
@@ -144,8 +152,9 @@ class Requests:
         async with self._looking:
             if home.address is None:
                 try:
-                    await asyncio.wait_for(self._look(), LOOK_TIMEOUT)
-                except (OSError, CancelledError) as error:
+                    await self._look()
+                except Exception as error:
+                    self._raise_unless_lost(error)
                     raise Unanswered(f"nobody says where partitions are: {error}") from error
         if home.address is None:
             raise Unanswered(f"{home.future.key} is nowhere")
@@ -164,21 +173,41 @@ class Requests:
                 used[moving[home]] += 1
         listening = set(self._stays.keys())
         new = [address for address in set(moving.values()) if address not in listening]
-        heard = await self._client.run(_listen, workers=new, on_error="return") if new else {}
-        for address, error in heard.items():
-            if error is None:
-                listening.add(address)
-            elif not isinstance(error, OSError):  # it lives, and will not have us
-                self._deaf = True
+        heard = await asyncio.gather(*map(self._listens, new))
+        listening.update(itertools.compress(new, heard))
         for home, address in moving.items():
             if address in listening:
                 home.move_in(address, self._stay_at(address))
+
+    async def _listens(self, address: str) -> bool:
+        """Have a worker listen to requests; one that says nothing is left alone for a while."""
+        if time.monotonic() < self._silent_until.get(address, 0.0):
+            return False
+        self._silent_until[address] = time.monotonic() + SILENCE
+        there = {"workers": [address], "on_error": "return"}
+        error = (await asyncio.wait_for(self._client.run(_listen, **there), LISTEN_TIMEOUT))[
+            address
+        ]
+        if error is None:
+            del self._silent_until[address]
+        elif not isinstance(error, OSError):  # it lives, and will not have us
+            self._deaf = True
+        return error is None
+
+    def _raise_unless_lost(self, error: Exception) -> None:
+        """Raise what is not of a lost connection, which closed ones say in many ways."""
+        if self._client.status == "running" and not isinstance(error, OSError | CancelledError):
+            raise error
 
     async def _who_has(self, homes: Sequence[Home]) -> dict[Any, Sequence[str]]:
         """Return the addresses of the workers that have each partition, by its key."""
         keys = [home.future.key for home in homes]
         known = await self._client.scheduler.who_has(keys=keys)
         return {key: known.get(key, ()) for key in keys}
+
+    async def _check_that_it_is_at(self, address: str, home: Home) -> None:
+        if address not in (await self._who_has([home]))[home.future.key]:
+            raise ConnectionError("the worker or its partition was lost")
 
     def _leave(self, address: str) -> None:
         """Forget what was at an address where nobody answers."""

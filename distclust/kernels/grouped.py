@@ -264,7 +264,8 @@ def _bound_above(tile, centers, slack, own, memory, near):  # type: ignore[no-un
             near[i] = (memory.upper[row] + own[label]) * UP
         margin = np.float32(2) * tile.margins[i] + np.float32(slack) * tile.sq_norms[i]
         sq_near = np.float32(2) * tile.least[i] + tile.sq_norms[i] + margin
-        seen = (np.sqrt(max(sq_near, np.float32(0))) * UP + TINY) * UP
+        zero = np.float32(0)
+        seen = (np.sqrt(zero if sq_near < zero else sq_near) * UP + TINY) * UP
         if seen < near[i] < np.inf:  # of a row without bounds, those on groups are infinite too
             near[i] = seen
 

@@ -20,7 +20,7 @@ import pytest
 from distclust.backends import connect
 from distclust.engine.protocol import Handle
 from distclust.errors import DistclustError, TaskFailed, WorkerLost
-from tests.contract.contract import GIVE_UP, BackendContract, load_range, total
+from tests.contract.contract import GIVE_UP, BackendContract, load_range, raise_data_error, total
 from tests.faults.test_kill import block, die, kill, pid, seen
 
 distributed = pytest.importorskip("distributed")
@@ -172,10 +172,13 @@ def test_a_request_outlives_its_worker(backend: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_request_that_always_kills_its_worker(backend: Any) -> None:
-    at = backend.place(load_range, 0, 5)
+def test_a_request_that_always_kills_its_worker(backend: Any, client: Any) -> None:
+    at: Any = backend.place(load_range, 0, 5)
+    key = at.where.future.key
     with pytest.raises(WorkerLost):
         backend.fetch(backend.call(die, at))
+    del at
+    until(lambda: key not in client.futures)
     assert backend.fetch(backend.call(total, backend.place(load_range, 0, 4))) == 6.0
 
 
@@ -186,9 +189,16 @@ async def expel(dask_scheduler: Any, address: str) -> None:
 
 @pytest.mark.faults
 def test_a_worker_that_hangs_and_is_given_up(backend: Any, client: Any) -> None:
+    client.wait_for_workers(2, GIVE_UP)  # that other tests have killed
     handles = [backend.place(load_range, 0, 5) for _ in range(6)]
-    process = backend.fetch(backend.call(pid, handles[0]))
+
+    def is_asked() -> bool:
+        backend.fetch(backend.call(total, handles[0]))
+        return handles[0].where.address is not None
+
+    until(is_asked)
     address = handles[0].where.address
+    process = client.run(os.getpid, workers=[address])[address]
     os.kill(process, signal.SIGSTOP)
     try:
         calls = [backend.call(total, at) for at in handles]
@@ -205,12 +215,18 @@ def forget_us(dask_worker: Any) -> None:
 
 
 def test_a_worker_that_does_not_know_what_is_asked(backend: Any, client: Any) -> None:
-    at = backend.place(load_range, 0, 5)
+    at: Any = backend.place(load_range, 0, 5)
     backend.fetch(backend.call(total, at))
     client.run(forget_us, workers=[at.where.address])
     for _ in range(3):
         assert backend.fetch(backend.call(total, at)) == 10.0
     assert at.where.address is not None
+    client.run(forget_us, workers=[at.where.address])
+    key = at.where.future.key
+    with pytest.raises(TaskFailed, match="row 7"):
+        backend.fetch(backend.call(raise_data_error, at))
+    del at
+    until(lambda: key not in client.futures)
 
 
 def test_nobody_waits_for_a_call_that_is_dropped(backend: Any, client: Any, tmp_path: Path) -> None:
