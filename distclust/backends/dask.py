@@ -1,7 +1,7 @@
 """The Dask backend: partitions and results as futures of a distributed client.
 
 All are tasks, never scattered data, so Dask itself computes again what a lost worker
-held. No other module imports dask.
+held. No module but this and `distclust.backends.dask_requests` imports dask or distributed.
 
 The scheduler takes some milliseconds for a message, however many tasks are in it. So
 calls are sent together, as soon as one of them is waited for. Those whose result only comes

@@ -139,7 +139,7 @@ def nearest_coded_group(
         Which of them: so many panels each.
     out : tuple of 6 int
         Addresses. INOUT: the least and second least values so far, and the indices of the
-        least. OUT: the same of this panel.
+        least. OUT: the same of this group.
     """
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
