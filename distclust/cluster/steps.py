@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.data.blocks import Block, Partition, Share
-from distclust.data.storage import Storage
 from distclust.engine.threads import map_tiles, n_threads
 from distclust.kernels.assign import CenterTable, center_table
 from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
+from distclust.kernels.drift import Drift, Travelled
 from distclust.kernels.grouped import Arranged, Groups, group_centers, groups_of_row
-from distclust.kernels.lloyd import ClusterStats, Counts, Drift, Memory, lloyd_step, merge_stats
+from distclust.kernels.lloyd import ClusterStats, Counts, Memory, lloyd_step, merge_stats
 from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
@@ -96,35 +96,44 @@ class Progress(NamedTuple):
         n_clusters, n_features = table.exact.shape
         stats = ClusterStats.empty(n_clusters, n_features)
         memory = Memory.blank(partition.n_rows, partition.storage.full)
+        drift = Drift.none(partition.n_rows, n_clusters, n_features, table.scale)
         given = run.bounds, 0
         bounds, calm = bounds_that_pay(table) if run.bounds is Bounds.CHOSEN else given
-        none = Drift.none(n_clusters)
         coded = run.coded and coded_words(n_features) > 0
-        blank = cls(table, rounding, none, memory, stats, bounds, calm, coded)
-        return blank if calm else blank.with_bounds(partition.storage)
+        blank = cls(table, rounding, drift, memory, stats, bounds, calm, coded)
+        return blank if calm else blank.with_bounds(partition)
 
-    def with_bounds(self, storage: Storage) -> Progress:
+    def with_bounds(self, partition: Partition) -> Progress:
         """Keep bounds from here on, if any."""
         if self.bounds is Bounds.NONE:
             return self
-        groups, width = None, 1
+        groups = None
         if self.bounds is Bounds.GROUPS and self.coded:
-            groups = group_centers(self.table.seen)
-            width = groups.width
-        memory = self.memory.with_bounds(width, storage.full)
-        drift = Drift.none(len(self.table.exact), groups)
-        return self._replace(memory=memory, drift=drift, groups=groups)
+            groups = group_centers(self.table.seen, _codes(partition, self.table).mean_sq_norm)
+        width = groups.width if groups else None
+        memory = self.memory.with_bounds(width, partition.storage.full)
+        return self._replace(memory=memory, drift=self.drift.anew(), groups=groups)
 
-    def after(self, table: CenterTable, drift: Drift, change: Change, storage: Storage) -> Progress:
+    def after(self, table: CenterTable, change: Change, partition: Partition) -> Progress:
         """After a step; costly bounds begin once few rows move, codes end if they tell little."""
-        counts, n_rows = change.counts, len(self.memory.labels)
+        counts, n_rows = change.counts, partition.n_rows
         few = counts.seen * MANY < n_rows  # those between centers, in doubt or not
         coded = self.coded and (few or counts.doubtful * DOUBTFUL <= counts.seen)
-        after = self._replace(table=table, drift=drift, stats=change.stats, coded=coded)
+        after = self._replace(table=table, stats=change.stats, coded=coded)
         calm = counts.moved * (self.calm if coded else 0) <= n_rows
         begins = calm and not self.memory.has_bounds
         ends = self.groups is not None and not coded
-        return after.with_bounds(storage) if begins or ends else after
+        if begins or ends:
+            return after.with_bounds(partition)
+        return after.remembering() if self.memory.has_bounds else after
+
+    def remembering(self) -> Progress:
+        """Note where the centers were at this step, or begin anew if there were too many."""
+        self.drift.remember(self.table.exact)
+        if not self.drift.is_full:
+            return self
+        self.memory.forget_bounds()
+        return self._replace(drift=self.drift.anew())
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""
@@ -178,7 +187,7 @@ def advance(
     before = [Change(move.last.stats, Counts(0, 0)) for move in moves]
     changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(n_threads())), before)
     done = [
-        move.last.after(move.table, move.drift, change, partition.storage)
+        move.last.after(move.table, change, partition)
         for move, change in zip(moves, changes, strict=True)
     ]
     partition.cache.update(zip(runs, done, strict=True))
@@ -190,24 +199,25 @@ class Move(NamedTuple):
 
     last: Progress
     table: CenterTable
-    drift: Drift
+    travelled: Travelled
     coded: tuple[Codes, CodedCenters | Arranged] | None
 
     @classmethod
     def of(cls, partition: Partition, last: Progress, table: CenterTable) -> Move:
         """Prepare to go on from a step with other centers."""
-        drift = last.drift.and_between(last.table, table, last.groups)
+        bounded = last.memory.has_bounds
+        travelled = last.drift.travelled(table.exact, last.groups) if bounded else Travelled.none()
         if not last.coded:
-            return cls(last, table, drift, None)
+            return cls(last, table, travelled, None)
         codes = _codes(partition, table)
         if last.groups:
-            return cls(last, table, drift, (codes, last.groups.arranged(table, codes.error)))
-        return cls(last, table, drift, (codes, CodedCenters.of(table, codes.error)))
+            return cls(last, table, travelled, (codes, last.groups.arranged(table, codes.error)))
+        return cls(last, table, travelled, (codes, CodedCenters.of(table, codes.error)))
 
     def of_rows(self, block: Block, rows: slice, change: Change) -> Change:
         """Bring a block's labels up to date, and what changed."""
         last, (sums, counts) = self.last, change
-        given = block.X, block.weights, self.table, last.rounding, self.drift
+        given = block.X, block.weights, self.table, last.rounding, self.travelled
         coded = (self.coded[0].words[rows], self.coded[1]) if self.coded else None
         more = lloyd_step(*given, last.memory.rows(rows), sums, coded)
         return Change(sums, counts.and_of(more))

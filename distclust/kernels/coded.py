@@ -36,6 +36,7 @@ __all__ = [
     "find_doubtful",
     "new_coded_tile",
     "see_words",
+    "write_margins",
 ]
 
 GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
@@ -71,6 +72,12 @@ class Codes(NamedTuple):
         """Whether these are rows as seen through a frame."""
         own = self.frame
         return own.scale == frame.scale and np.array_equal(own.offset, frame.offset)
+
+    @property
+    def mean_sq_norm(self) -> float:
+        """Of rows as seen through the frame; not finite where squares overflow."""
+        sq_norms = self.words.view(np.float32)[:, -1]
+        return float(sq_norms.mean(dtype=np.float64))
 
 
 class CodedCenters(NamedTuple):
@@ -177,7 +184,6 @@ def coded_step(  # type: ignore[no-untyped-def]
     n, d = X.shape
     tile, coded = new_tile(X, table), new_coded_tile(words)
     slack = (d + 8) * np.finfo(np.float32).eps
-    own, others = travelled
     labels, bounded = memory.labels, len(memory.upper) > 0
     row, seen, moved, doubtful = 0, 0, 0, 0
     while row < n:
@@ -186,8 +192,8 @@ def coded_step(  # type: ignore[no-untyped-def]
             break
         doubtful += _label_tile(X, count, table, tile, words, centers, coded)
         if bounded:
-            renew_upper(coded, count, slack, own, memory)
-            renew_lower(coded, count, others, memory)
+            renew_upper(coded, count, slack, travelled.step, memory)
+            renew_lower(coded, count, memory)
         moved += move_rows(X, coded.row_ids[:count], coded.labels, weights, grid, labels, stats)
         seen += count
     return seen, moved, doubtful
@@ -216,7 +222,8 @@ def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[n
     serves the rows in doubt. Returns how many those are.
     """
     _score_tile(words, count, centers, coded)
-    doubtful = find_doubtful(coded, count, centers)
+    write_margins(coded, count, centers)
+    doubtful = find_doubtful(coded, count)
     for start in range(0, doubtful, len(tile.row_ids)):
         part = min(doubtful - start, len(tile.row_ids))
         for i in range(part):
@@ -231,16 +238,22 @@ def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[n
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def find_doubtful(coded, count, centers):  # type: ignore[no-untyped-def]
-    """Write coded.margins; list the rows whose two nearest centers they cannot tell apart."""
-    least, second, margins, sq_norms = coded.least, coded.second, coded.margins, coded.sq_norms
+def write_margins(coded, count, centers):  # type: ignore[no-untyped-def]
+    """Write coded.margins: what rounding can hide between two scores of a row."""
     spare = np.float32(1.001)
     constant, per_norm = np.float32(centers.constant), np.float32(centers.per_norm)
     per_sq_norm = np.float32(centers.per_sq_norm)
+    for i in range(count):
+        sq_norm = spare * coded.sq_norms[i]
+        coded.margins[i] = spare * (constant + per_norm * np.sqrt(sq_norm) + per_sq_norm * sq_norm)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def find_doubtful(coded, count):  # type: ignore[no-untyped-def]
+    """List the rows whose two nearest centers their margins cannot tell apart."""
+    least, second, margins = coded.least, coded.second, coded.margins
     doubtful = 0
     for i in range(count):
-        sq_norm = spare * sq_norms[i]
-        margins[i] = spare * (constant + per_norm * np.sqrt(sq_norm) + per_sq_norm * sq_norm)
         doubtful += not second[i] > least[i] + margins[i]
     if doubtful == 0:
         return 0

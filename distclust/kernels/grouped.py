@@ -9,6 +9,10 @@ shares the groups it looks at, and these are multiplied at full speed. The first
 their own center, which commonly has not gone as far from them as it has travelled: with
 what it shows, fewer others have to be looked at.
 
+Bounds on groups are 16-bit integers, in a unit of which the greatest is several times what
+distances commonly are: half the memory that passes by. A row that is farther from its
+center is always looked at.
+
 `distclust.kernels.lloyd` says how bounds are kept, and owns what else a step does.
 """
 
@@ -27,17 +31,29 @@ from distclust.kernels.coded import (
     find_doubtful,
     new_coded_tile,
     see_words,
+    write_margins,
 )
-from distclust.kernels.intrinsics import lanes_within
+from distclust.kernels.intrinsics import lanes_within, loosen
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import TINY, UP, bound_below, fetch_row, move_rows, renew_upper
+from distclust.kernels.moving import (
+    DOWN,
+    UP,
+    bound_above,
+    bound_below,
+    doubt_about_square,
+    fetch_row,
+    move_rows,
+    renew_upper,
+)
 from distclust.kernels.pairs import GROUP, LANES, nearest_coded_group
 
-__all__ = ["Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
+__all__ = ["MOST_UNITS", "Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
 
 LEAST_CENTERS, LEAST_CELLS = 64, 1 << 14  # k, and k times d: fewer are sooner multiplied
 LARGEST_SHARE = 4  # bytes of bounds for each of a row's own
-BOUNDS = 16  # lower bounds of a row come in multiples of this
+BOUNDS = VECTOR_BYTES // 2  # lower bounds of a row come in multiples of this
+MOST_UNITS = 2**16 - 1  # of a bound
+COMMON = 8  # the greatest bound, in root mean squares of the rows' norms
 
 I32 = npt.NDArray[np.int32]
 
@@ -47,6 +63,7 @@ class Groups(NamedTuple):
 
     order: I32  # (n_groups * GROUP,): the center at each place; -1 at the end is none
     group_of: I32  # (k,): where each center is
+    per_unit: float = 1.0  # how many units of bounds are 1, as seen through the frame
 
     @property
     def n_groups(self) -> int:
@@ -59,13 +76,23 @@ class Groups(NamedTuple):
 
     def arranged(self, table: CenterTable, error: float) -> Arranged:
         """Code the centers in their places, for rows so far from their codes."""
-        return Arranged(self.order, self.group_of, CodedCenters.of(table, error, self.order))
+        centers = CodedCenters.of(table, error, self.order)
+        return Arranged(self.order, self.group_of, self.per_unit, centers)
 
-    def farthest(self, moved: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the greatest of what the centers of each group moved, (n_groups,)."""
-        each = np.where(self.order < 0, 0.0, moved[self.order])
-        greatest: npt.NDArray[np.float64] = each.reshape(-1, GROUP).max(axis=1)
-        return greatest
+    def farthest(self, moved: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+        """Return the greatest of what the centers of each group moved, in units, rounded up.
+
+        Parameters
+        ----------
+        moved : ndarray of shape (steps, k)
+
+        Returns
+        -------
+        farthest : ndarray of shape (steps, width)
+        """
+        farthest = np.zeros((len(moved), self.width), dtype=np.uint16)
+        _farthest(moved, self.order, self.per_unit, farthest)
+        return farthest
 
 
 class Arranged(NamedTuple):
@@ -73,6 +100,7 @@ class Arranged(NamedTuple):
 
     order: I32  # of `Groups`
     group_of: I32
+    per_unit: float
     centers: CodedCenters
 
 
@@ -82,24 +110,26 @@ def groups_of_row(k: int, d: int, itemsize: int) -> int:
     Examples
     --------
     >>> groups_of_row(1000, 128, 4), groups_of_row(256, 64, 4), groups_of_row(100, 50, 4)
-    (64, 16, 0)
+    (64, 32, 0)
     """
     bounds = -(-k // (GROUP * BOUNDS)) * BOUNDS
     worth = k >= LEAST_CENTERS and k * d >= LEAST_CELLS and coded_words(d) > 0
-    return bounds if worth and 4 * bounds <= LARGEST_SHARE * itemsize * d else 0
+    return bounds if worth and 2 * bounds <= LARGEST_SHARE * itemsize * d else 0
 
 
-def group_centers(centers: npt.NDArray[Any]) -> Groups:
+def group_centers(centers: npt.NDArray[Any], mean_sq_norm: float = 1.0) -> Groups:
     """Halve the centers, (k, d), along where they spread most, until a group is left.
 
-    How they are grouped decides what is looked at, never what is found.
+    How they are grouped decides what is looked at, never what is found. So does the unit of
+    bounds, which is chosen by the rows' mean squared norm.
     """
     order = np.full(-(-len(centers) // GROUP) * GROUP, -1, dtype=np.int32)
     with np.errstate(over="ignore", invalid="ignore"):  # out of range, any order will do
         order[: len(centers)] = _halved(centers.astype(np.float64), np.arange(len(centers)))
     group_of = np.empty(len(centers), dtype=np.int32)
     group_of[order[: len(centers)]] = np.arange(len(centers)) // GROUP
-    return Groups(order, group_of)
+    usable = mean_sq_norm if 0 < mean_sq_norm < np.finfo(np.float32).max else 1.0
+    return Groups(order, group_of, MOST_UNITS / (COMMON * float(np.sqrt(usable))))
 
 
 def _halved(centers: npt.NDArray[np.float64], which: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -115,6 +145,33 @@ def _halved(centers: npt.NDArray[np.float64], which: npt.NDArray[Any]) -> npt.ND
     return np.concatenate([_halved(centers, sides[:half]), _halved(centers, sides[half:])])
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _units_above(distance, per_unit):  # type: ignore[no-untyped-def]
+    """Return no fewer units than make a distance, or the most there are."""
+    units = distance * np.float32(per_unit) * UP + np.float32(1)
+    return np.uint16(units if units < MOST_UNITS else np.float32(MOST_UNITS))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _units_below(distance, per_unit):  # type: ignore[no-untyped-def]
+    """Return no more units than make a distance."""
+    units = distance * np.float32(per_unit) * DOWN
+    at_least = units if units > 0 else np.float32(0)
+    return np.uint16(at_least if at_least < MOST_UNITS else np.float32(MOST_UNITS))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _farthest(moved, order, per_unit, farthest):  # type: ignore[no-untyped-def]
+    for step in range(moved.shape[0]):
+        for group in range(len(order) // GROUP):
+            greatest = np.float32(0)
+            for center in order[group * GROUP : (group + 1) * GROUP]:
+                if center >= 0 and moved[step, center] > greatest:
+                    greatest = moved[step, center]
+            if greatest > 0:
+                farthest[step, group] = _units_above(greatest, per_unit)
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def grouped_step(  # type: ignore[no-untyped-def]
     X, weights, table, grid, words, groups, travelled, memory, stats
@@ -124,8 +181,9 @@ def grouped_step(  # type: ignore[no-untyped-def]
     least, second = np.empty((n_groups, LANES), np.float32), np.empty((n_groups, LANES), np.float32)
     places, looked = np.empty((n_groups, LANES), np.int32), np.empty(n_groups, np.int64)
     near, found = np.empty(LANES, np.float32), (least, second, places)
-    active, seen = _active_rows(memory, travelled, table.exact.shape[0])
-    slack, moved, doubtful = (X.shape[1] + 8) * np.finfo(np.float32).eps, 0, 0
+    bounds = np.empty((n_groups, LANES), np.uint16)
+    active, seen = _active_rows(memory, travelled, groups.per_unit, table.exact.shape[0])
+    slack, moved, doubtful = np.float32((X.shape[1] + 8) * np.finfo(np.float32).eps), 0, 0
     for start in range(0, seen, LANES):
         count = min(LANES, seen - start)
         tile.row_ids[:LANES] = active[start : start + LANES]
@@ -133,19 +191,23 @@ def grouped_step(  # type: ignore[no-untyped-def]
         for place in range(after, after + LANES):
             fetch_row(memory.lower, active[place])
         _see(words, active, start, after, tile)
+        write_margins(tile, LANES, groups.centers)
         n_own = _own_groups(tile, groups, memory.labels, looked)
         _look(tile, groups, looked, 0, n_own, found)
-        _bound_above(tile, groups.centers, slack, travelled[0], memory, near)
-        n_looked = _groups_to_look_at(tile, near, travelled[1], memory.lower, looked, n_own)
+        _bound_nearest(tile, slack, travelled.own, memory, near)
+        n_looked = _groups_to_look_at(
+            tile, near, groups.per_unit, travelled.others, memory, looked, n_own
+        )
         _look(tile, groups, looked, n_own, n_looked, found)
         for i in range(count):
             tile.labels[i] = groups.order[tile.labels[i]]
-        in_doubt = find_doubtful(tile, count, groups.centers)
+        in_doubt = find_doubtful(tile, count)
         for place in tile.doubtful[:in_doubt]:
-            _decide(X, table, tile, place, groups, looked[:n_looked], least)
+            _decide(X, table, tile, place, groups, looked[:n_looked], found)
         doubtful += in_doubt
-        renew_upper(tile, count, slack, travelled[0], memory)
-        _bound_groups(tile, count, groups, looked, n_looked, found, travelled[1], memory.lower)
+        _loosen_bounds(tile, count, travelled.others, memory)
+        renew_upper(tile, count, slack, travelled.step, memory)
+        _bound_groups(tile, count, groups, looked[:n_looked], found, bounds, memory.lower)
         moved += move_rows(
             X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats
         )
@@ -153,38 +215,63 @@ def grouped_step(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _bound_groups(tile, count, groups, looked, n_looked, found, moved, lower):  # type: ignore[no-untyped-def]
+def _loosen_bounds(tile, count, others, memory):  # type: ignore[no-untyped-def]
+    """Make bounds on all groups those of this step."""
+    at, pitch = memory.lower.ctypes.data, memory.lower.strides[0]
+    others_at, others_pitch = others.ctypes.data, others.strides[0]
+    for i in range(count):
+        row = tile.row_ids[i]
+        way = others_at + memory.since[row] * others_pitch
+        for shift in range(0, pitch, VECTOR_BYTES):
+            loosen(at + row * pitch + shift, way + shift)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _place(looked, group):  # type: ignore[no-untyped-def]
+    """Return where a group is that was looked at: commonly the first."""
+    q = 0
+    while looked[q] != group:
+        q += 1
+    return q
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _bound_groups(tile, count, groups, looked, found, bounds, lower):  # type: ignore[no-untyped-def]
     """Write lower bounds on the distances to the groups that were looked at.
 
-    They are computed in the place of the least scores, a vector of rows at a time.
+    They are computed a vector of rows at a time.
     """
     least, second, places = found
     for i in range(count):
         label = tile.labels[i]
-        group = groups.group_of[label]
-        for q in range(n_looked):
-            if looked[q] == group and groups.order[places[q, i]] == label:
-                least[q, i] = second[q, i]
+        q = _place(looked, groups.group_of[label])
+        if groups.order[places[q, i]] == label:
+            least[q, i] = second[q, i]
     sq_norms, margins = tile.sq_norms[:LANES], tile.margins[:LANES]
-    for q in range(n_looked):
-        scores, travelled = least[q], moved[looked[q]]
+    for q in range(len(looked)):
+        scores, units = least[q], bounds[q]
         for i in range(LANES):
-            scores[i] = bound_below(scores[i], sq_norms[i], margins[i], travelled)
+            far = bound_below(scores[i], sq_norms[i], margins[i])
+            units[i] = _units_below(far, groups.per_unit)
     for i in range(count):
         row = tile.row_ids[i]
-        for q in range(n_looked):
-            lower[row, looked[q]] = least[q, i]
+        for q in range(len(looked)):
+            lower[row, looked[q]] = bounds[q, i]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _decide(X, table, tile, place, groups, looked, least):  # type: ignore[no-untyped-def]
-    """Label a row canonically, from the groups whose scores leave it in doubt."""
+def _decide(X, table, tile, place, groups, looked, found):  # type: ignore[no-untyped-def]
+    """Label a row canonically, from the centers whose scores leave it in doubt."""
+    least, second, places = found
     limit, best, label = tile.least[place] + tile.margins[place], np.inf, np.int32(0)
     row = X[tile.row_ids[place]]
     for q in range(len(looked)):
         if least[q, place] > limit:
             continue
-        for center in groups.order[looked[q] * GROUP : (looked[q] + 1) * GROUP]:
+        first, last = looked[q] * GROUP, (looked[q] + 1) * GROUP
+        if second[q, place] > limit:  # of this group, only one
+            first, last = np.int64(places[q, place]), np.int64(places[q, place]) + 1
+        for center in groups.order[first:last]:
             if center >= 0:
                 dist = canonical(row, table.exact[center], table.scale)
                 if dist < best or (dist == best and center < label):
@@ -195,27 +282,24 @@ def _decide(X, table, tile, place, groups, looked, least):  # type: ignore[no-un
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _active_rows(memory, travelled, k):  # type: ignore[no-untyped-def]
+def _active_rows(memory, travelled, per_unit, k):  # type: ignore[no-untyped-def]
     """Return the rows that may change, label by label, and how many they are.
 
     The last vector of them is filled up.
     """
-    labels, upper, lower = memory
-    own, groups = travelled
-    n, width = lower.shape
-    at, pitch, groups_at = lower.ctypes.data, lower.strides[0], groups.ctypes.data
+    labels, upper, lower, since = memory
+    _, own, others = travelled
+    n, at, pitch = len(labels), lower.ctypes.data, lower.strides[0]
+    others_at, others_pitch = others.ctypes.data, others.strides[0]
     starts, may_change = np.zeros(k + 2, np.int64), np.empty(n, np.bool_)
-    for row in range(n):
-        label = labels[row]
-        stays = label >= 0
-        if stays:
-            near = (upper[row] + own[label]) * UP
-            for first in range(0, 4 * width, VECTOR_BYTES):
-                if lanes_within(at + row * pitch + first, groups_at + first, near) != 0:
-                    stays = False
-                    break
-        may_change[row] = not stays
-        starts[label + 2] += not stays
+    for row in range(n):  # without branches: a processor would often guess wrong
+        label, step = np.uint64(max(labels[row], 0)), np.uint64(since[row])
+        near = _units_above((upper[row] + own[step, label]) * UP, per_unit)
+        way, within = others_at + since[row] * others_pitch, np.int64(0)
+        for shift in range(0, pitch, VECTOR_BYTES):
+            within |= lanes_within(at + row * pitch + shift, way + shift, near)
+        may_change[row] = within != 0
+        starts[labels[row] + 2] += within != 0
     starts = np.cumsum(starts)
     seen = starts[-1]
     active = np.empty(-(-seen // LANES) * LANES, np.int64)
@@ -253,34 +337,34 @@ def _own_groups(tile, groups, labels, looked):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _bound_above(tile, centers, slack, own, memory, near):  # type: ignore[no-untyped-def]
+def _bound_nearest(tile, slack, own, memory, near):  # type: ignore[no-untyped-def]
     """Bound the distance of each row to its nearest center, by those that were looked at."""
-    find_doubtful(tile, LANES, centers)
     for i in range(LANES):
         row = tile.row_ids[i]
         label = memory.labels[row]
         near[i] = np.inf
         if label >= 0:
-            near[i] = (memory.upper[row] + own[label]) * UP
-        margin = np.float32(2) * tile.margins[i] + np.float32(slack) * tile.sq_norms[i]
-        sq_near = np.float32(2) * tile.least[i] + tile.sq_norms[i] + margin
-        zero = np.float32(0)
-        seen = (np.sqrt(zero if sq_near < zero else sq_near) * UP + TINY) * UP
-        if seen < near[i] < np.inf:  # of a row without bounds, those on groups are infinite too
+            near[i] = (memory.upper[row] + own[memory.since[row], label]) * UP
+        doubt = doubt_about_square(tile.margins[i], tile.sq_norms[i], slack)
+        seen = bound_above(tile.least[i], tile.sq_norms[i], doubt)
+        if seen < near[i] < np.inf:  # of a row without bounds, those on groups say nothing either
             near[i] = seen
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _groups_to_look_at(tile, near, moved, lower, looked, n_own):  # type: ignore[no-untyped-def]
+def _groups_to_look_at(tile, near, per_unit, others, memory, looked, n_own):  # type: ignore[no-untyped-def]
     """List, after those of its own, the groups that may hold a nearer center of a row."""
-    at, pitch, moved_at = lower.ctypes.data, lower.strides[0], moved.ctypes.data
+    at, pitch = memory.lower.ctypes.data, memory.lower.strides[0]
+    others_at, others_pitch = others.ctypes.data, others.strides[0]
     n_groups, count = len(looked), n_own
-    for first in range(0, n_groups, LANES):
-        within, shift = np.int64(0), 4 * first
+    for first in range(0, n_groups, BOUNDS):
+        within, shift = np.int64(0), 2 * first
         for i in range(LANES):
             row = tile.row_ids[i]
-            within |= lanes_within(at + row * pitch + shift, moved_at + shift, near[i])
-        for group in range(first, min(first + LANES, n_groups)):
+            way = others_at + memory.since[row] * others_pitch
+            units = _units_above(near[i], per_unit)
+            within |= lanes_within(at + row * pitch + shift, way + shift, units)
+        for group in range(first, min(first + BOUNDS, n_groups)):
             if (within >> (group - first)) & 1 and group not in looked[:n_own]:
                 looked[count] = group
                 count += 1

@@ -40,10 +40,12 @@ __all__ = [
     "bits_of",
     "fetch_soon",
     "lanes_within",
+    "loosen",
     "nearest_block",
     "transpose_block",
 ]
 
+UNITS = ir.VectorType(ir.IntType(16), VECTOR_BYTES // 2)
 WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
 
 
@@ -105,24 +107,49 @@ def transpose_block(_: Any, rows: Any, offset: Any, scale: Any, ahead: Any, targ
 
 @intrinsic
 def lanes_within(_: Any, bounds: Any, travelled: Any, limit: Any) -> Any:
-    """Return the lanes in which not ``bounds - travelled > limit``, as bits.
+    """Return the lanes in which ``bounds <= limit + travelled``, or that overflows, as bits.
 
     Parameters
     ----------
     bounds, travelled : int
-        IN: addresses of float32 values.
-    limit : float32
+        IN: addresses of uint16 values, a vector each.
+    limit : uint16
     """
 
     def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        lanes = VECTOR_BYTES // 4
-        vector = ir.VectorType(ir.FloatType(), lanes)
-        far = builder.fsub(load(builder, args[0], vector), load(builder, args[1], vector))
-        beyond = builder.fcmp_ordered(">", far, splat(builder, args[2], lanes))
-        bits = builder.bitcast(builder.not_(beyond), ir.IntType(lanes))
-        return builder.zext(bits, ir.IntType(64))
+        far, way = (load(builder, address, UNITS) for address in args[:2])
+        reach = _saturating(builder, "uadd", splat(builder, args[2], UNITS.count), way)
+        bits = builder.icmp_unsigned("<=", far, reach)
+        return builder.zext(builder.bitcast(bits, ir.IntType(UNITS.count)), ir.IntType(64))
 
     return types.int64(bounds, travelled, limit), emit
+
+
+@intrinsic
+def loosen(_: Any, bounds: Any, travelled: Any) -> Any:
+    """Take from a vector of bounds, uint16 values, what was travelled, but not below zero.
+
+    Parameters
+    ----------
+    bounds : int
+        INOUT: address.
+    travelled : int
+        IN: address.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        far, way = (load(builder, address, UNITS) for address in args)
+        store(builder, _saturating(builder, "usub", far, way), args[0])
+        return context.get_dummy_value()
+
+    return types.void(bounds, travelled), emit
+
+
+def _saturating(builder: Any, operation: str, a: Any, b: Any) -> Any:
+    """Emit an operation of unsigned integers that stops at the least or greatest of them."""
+    kind = ir.FunctionType(UNITS, [UNITS, UNITS])
+    name = f"llvm.{operation}.sat.v{UNITS.count}i16"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b])
 
 
 @intrinsic

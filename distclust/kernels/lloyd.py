@@ -7,15 +7,14 @@ one cluster to another never drifts.
 A `Memory` carries over from step to step an upper bound on each row's distance to its
 center and a lower bound on its distance to all others (G. Hamerly, "Making k-means even
 faster", 2010), or, where centers are many, on its distance to each group of them
-(`distclust.kernels.grouped`). By as much as centers move the bounds loosen; a row whose
-bounds stay apart keeps its label unseen. Rows that may change are gathered into tiles, and
-multiplied as they are or as integers (`distclust.kernels.coded`). Bounds are rounded
-outwards, so a row is only passed over when its label is certain: with or without memory,
-the labels and sums are the same bits.
+(`distclust.kernels.grouped`). By as much as centers move the bounds loosen
+(`distclust.kernels.drift`); a row whose bounds stay apart keeps its label unseen. Rows
+that may change are gathered into tiles, and multiplied as they are or as integers
+(`distclust.kernels.coded`). Bounds are rounded outwards, so a row is only passed over when
+its label is certain: with or without memory, the labels and sums are the same bits.
 
-Bounds are kept as they would be had no center moved: what centers travelled since the
-first step is added and taken off whenever they are looked at, so a row that is passed
-over is only read.
+Bounds are kept as they were measured, with the step that was: a row that is passed over is
+only read.
 
 A memory may also be of labels alone: while most rows have to be looked at anyhow, bounds
 may cost more than they save.
@@ -32,12 +31,13 @@ import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.coded import CodedCenters, coded_step
-from distclust.kernels.grouped import Arranged, Groups, grouped_step
+from distclust.kernels.drift import Travelled
+from distclust.kernels.grouped import MOST_UNITS, Arranged, grouped_step
 from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
 from distclust.kernels.scaling import FixedPoint
 from distclust.kernels.tile import new_tile
 
-__all__ = ["ClusterStats", "Counts", "Drift", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
+__all__ = ["ClusterStats", "Counts", "Memory", "lloyd_step", "merge_stats", "rounded_rows"]
 
 Full = Callable[..., npt.NDArray[Any]]
 F32 = npt.NDArray[np.float32]
@@ -79,13 +79,14 @@ class Counts(NamedTuple):
 class Memory(NamedTuple):
     """What is known of each row after a step.
 
-    Distances are as seen through the frame, and as if centers had stayed where they were
-    at first: upper bounds less, lower bounds more what the center travelled.
+    Distances are as seen through the frame, of the step that measured them.
     """
 
     labels: npt.NDArray[np.int32]  # (n,); -1 before the first step
     upper: F32  # (n,): at least the distance to the row's center; or (0,) without bounds
-    lower: F32  # (n, 1): at most the distance to any other center; or to each group
+    lower: npt.NDArray[Any]  # (n, 1): at most the distance to any other center; or, in units
+    # of theirs, (n, width): to each of `distclust.kernels.grouped.Groups`
+    since: npt.NDArray[np.uint8]  # (n,): the step
 
     @classmethod
     def blank(cls, n_rows: int, full: Full = np.full) -> Memory:
@@ -98,20 +99,28 @@ class Memory(NamedTuple):
             ``full(shape, value, dtype)`` makes arrays.
         """
         none = np.empty((0, 1), dtype=np.float32)
-        return cls(full(n_rows, -1, np.int32), none[:, 0], none)
+        labels, since = full(n_rows, -1, np.int32), np.empty(0, dtype=np.uint8)
+        return cls(labels, none[:, 0], none, since)
 
-    def with_bounds(self, width: int, full: Full = np.full) -> Memory:
+    def with_bounds(self, width: int | None = None, full: Full = np.full) -> Memory:
         """Return memory of the same labels and of bounds, of which nothing is known yet.
 
         Parameters
         ----------
-        width : int
-            Lower bounds a row. Those that are never written bound nothing.
+        width : int, optional
+            Lower bounds a row, if they are on groups. Those that are never written bound
+            nothing.
         full : callable
         """
         n_rows = len(self.labels)
-        upper, lower = full(n_rows, np.inf, np.float32), full((n_rows, width), np.inf, np.float32)
-        return Memory(self.labels, upper, lower)
+        upper, since = full(n_rows, np.inf, np.float32), full(n_rows, 0, np.uint8)
+        if width is None:
+            return Memory(self.labels, upper, full((n_rows, 1), np.inf, np.float32), since)
+        return Memory(self.labels, upper, full((n_rows, width), MOST_UNITS, np.uint16), since)
+
+    def forget_bounds(self) -> None:
+        """Have each row looked at again."""
+        self.upper.fill(np.inf)
 
     @property
     def has_bounds(self) -> bool:
@@ -120,39 +129,9 @@ class Memory(NamedTuple):
     def rows(self, which: slice) -> Memory:
         """Return views of some rows."""
         bounds = which if self.has_bounds else slice(0)
-        return Memory(self.labels[which], self.upper[bounds], self.lower[bounds])
-
-
-class Drift(NamedTuple):
-    """How far centers travelled since a `Memory` has bounds, as seen through the frame."""
-
-    own: F64  # (k,): each center
-    others: F64  # (k,): at each step, the farthest of all others; or (n_groups,): of a group
-
-    @classmethod
-    def none(cls, n_clusters: int, groups: Groups | None = None) -> Drift:
-        """Before the first step."""
-        return cls(np.zeros(n_clusters), np.zeros(groups.n_groups if groups else n_clusters))
-
-    def and_between(
-        self, before: CenterTable, after: CenterTable, groups: Groups | None = None
-    ) -> Drift:
-        """Add one step more, rounded up."""
-        moved = (after.exact - before.exact) * after.scale
-        own = np.sqrt((moved * moved).sum(axis=1)) * (1 + 1e-6)
-        if groups:
-            others = groups.farthest(own)
-        else:
-            others = np.full_like(own, own.max())
-            others[own.argmax()] = np.delete(own, own.argmax()).max(initial=0.0)
-        return Drift((self.own + own) * (1 + 1e-12), (self.others + others) * (1 + 1e-12))
-
-    def travelled(self, width: int) -> tuple[F32, F32]:
-        """Return both in float32, rounded up; no fewer than `width` of each."""
-        own, others = (np.zeros(max(width, len(part)), np.float32) for part in self)
-        for rounded, part in ((own, self.own), (others, self.others)):
-            rounded[: len(part)] = np.nextafter(part.astype(np.float32), np.float32(np.inf))
-        return own, others
+        return Memory(
+            self.labels[which], self.upper[bounds], self.lower[bounds], self.since[bounds]
+        )
 
 
 def lloyd_step(
@@ -160,7 +139,7 @@ def lloyd_step(
     weights: F64 | None,
     table: CenterTable,
     rounding: FixedPoint,
-    drift: Drift,
+    travelled: Travelled,
     memory: Memory,
     stats: ClusterStats,
     coded: tuple[I32, CodedCenters | Arranged] | None = None,
@@ -173,8 +152,8 @@ def lloyd_step(
     weights : ndarray of shape (n,), or None
     table : CenterTable
     rounding : FixedPoint
-    drift : Drift
-        Since `memory` has bounds.
+    travelled : Travelled
+        By which bounds loosen, if `memory` has any.
     memory : Memory
         INOUT: of these rows.
     stats : ClusterStats
@@ -184,7 +163,6 @@ def lloyd_step(
         if `memory` has bounds on groups.
     """
     given = np.empty(0, dtype=np.float64) if weights is None else weights
-    travelled = drift.travelled(memory.lower.shape[1])
     rows, kept = (X, given, table, rounding.grid), (travelled, memory, stats)
     if coded and isinstance(coded[1], Arranged):
         return Counts(*grouped_step(*rows, *coded, *kept))
@@ -206,11 +184,10 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
     """Compute the labels of the rows in tile.row_ids; move, and count, those that changed."""
-    own, others = travelled
     assign_tile(X, count, table, tile)
     if len(memory.upper) > 0:
-        renew_upper(tile, count, slack, own, memory)
-        renew_lower(tile, count, others, memory)
+        renew_upper(tile, count, slack, travelled.step, memory)
+        renew_lower(tile, count, memory)
     return move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 

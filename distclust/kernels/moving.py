@@ -16,7 +16,9 @@ __all__ = [
     "DOWN",
     "TINY",
     "UP",
+    "bound_above",
     "bound_below",
+    "doubt_about_square",
     "fetch_row",
     "move_rows",
     "renew_lower",
@@ -26,8 +28,7 @@ __all__ = [
 
 BATCH = 64  # rows between looks at whether a tile is full
 AHEAD, LINE = 4, 64  # rows whose memory is fetched meanwhile; bytes of it at a time
-EPSILON = np.float32(2.0**-21)  # more than the rounding of a few float32 operations
-UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)
+UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)  # for a few roundings
 TINY = np.float32(1e-37)  # and more than an underflow
 FAR = np.float32(2.0**60)  # of lower bounds the greatest: infinity would never loosen
 
@@ -41,20 +42,22 @@ def rows_that_may_move(row, memory, travelled, row_ids):  # type: ignore[no-unty
 
     Returns the row after those that were looked at, and how many are in the tile.
     """
-    labels, upper, lower = memory
+    labels, upper, lower, since = memory
     n, size = labels.shape[0], row_ids.shape[0]
     if upper.shape[0] == 0:
         count = min(n - row, size)
         for i in range(count):
             row_ids[i] = row + i
         return row + count, count
-    own, others = travelled
+    _, own, others = travelled
     count = 0
     while row < n and count <= size - BATCH:
         for i in range(row, min(n, row + BATCH)):
             label = np.uint64(max(labels[i], 0))  # never seen is -1, and its bound infinite
+            step = np.uint64(since[i])
             row_ids[count] = i
-            count += not (upper[i] + own[label]) * UP < lower[i, 0] - others[label]
+            near, far = (upper[i] + own[step, label]) * UP, lower[i, 0] - others[step, label]
+            count += not near < far
         row = min(n, row + BATCH)
     return row, count
 
@@ -109,43 +112,56 @@ def _rounded(x, offset, scale, factor):  # type: ignore[no-untyped-def]
     return bits_of((np.float64(x) - offset) * scale * factor + MAGIC) - MAGIC_BITS
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def renew_upper(tile, count, slack, travelled, memory):  # type: ignore[no-untyped-def]
-    """Turn scores into bounds on distances: |x - c|**2 is twice the score plus |x|**2.
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def doubt_about_square(margin, sq_norm, slack):  # type: ignore[no-untyped-def]
+    """Turn doubt about a score into doubt about the squared distance, rounding included.
 
-    Writes to tile.margins the doubt about squared distances.
+    |x - c|**2 is twice the score plus |x|**2.
     """
-    least, sq_norms, margins, labels = tile.least, tile.sq_norms, tile.margins, tile.labels
-    dtype = least.dtype
-    zero, two, share = dtype.type(0), dtype.type(2), dtype.type(slack)
-    for i in range(count):
-        margins[i] = two * margins[i] + share * sq_norms[i]
-        near = two * least[i] + sq_norms[i] + margins[i]
-        # what is not a number keeps no row's label
-        least[i] = np.sqrt(zero if near < zero else near)
-    for i in range(count):
-        moved = travelled[labels[i]]
-        upper = np.float32(least[i]) * UP + TINY
-        memory.upper[tile.row_ids[i]] = upper - moved + (upper + moved) * EPSILON
+    return type(margin)(2) * margin + type(margin)(slack) * sq_norm
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def bound_below(score, sq_norm, doubt, travelled):  # type: ignore[no-untyped-def]
-    """Turn a score into a lower bound on the distance, as if the center had stayed.
+def bound_above(score, sq_norm, doubt):  # type: ignore[no-untyped-def]
+    """Turn a score into an upper bound on the distance.
+
+    What is not a number stays so: it keeps no row's label.
+    """
+    zero, two = type(score)(0), type(score)(2)
+    near = two * score + sq_norm + doubt
+    return np.float32(np.sqrt(zero if near < zero else near)) * UP + TINY
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def bound_below(score, sq_norm, doubt):  # type: ignore[no-untyped-def]
+    """Turn a score into a lower bound on the distance.
 
     What is not a number bounds nothing; a score that overflowed is of a center beyond `FAR`.
     """
     zero, two = type(score)(0), type(score)(2)
     far = two * score + sq_norm - doubt
     far = np.float32(np.sqrt(far if far > zero else zero))
-    bound = (far if far < FAR else FAR) * DOWN - TINY
-    return (bound + travelled) * DOWN
+    return (far if far < FAR else FAR) * DOWN - TINY
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def renew_lower(tile, count, travelled, memory):  # type: ignore[no-untyped-def]
-    """Keep a lower bound on the distance to all other centers."""
-    second, sq_norms, margins, labels = tile.second, tile.sq_norms, tile.margins, tile.labels
+def renew_upper(tile, count, slack, step, memory):  # type: ignore[no-untyped-def]
+    """Keep an upper bound on the distance to the row's center, as of this step.
+
+    Writes to tile.margins the doubt about squared distances.
+    """
+    least, sq_norms, margins = tile.least, tile.sq_norms, tile.margins
     for i in range(count):
-        moved = travelled[labels[i]]
-        memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i], moved)
+        margins[i] = doubt_about_square(margins[i], sq_norms[i], slack)
+        least[i] = bound_above(least[i], sq_norms[i], margins[i])
+    for i in range(count):
+        row = tile.row_ids[i]
+        memory.upper[row], memory.since[row] = least[i], step
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def renew_lower(tile, count, memory):  # type: ignore[no-untyped-def]
+    """Keep a lower bound on the distance to all other centers, as of this step."""
+    second, sq_norms, margins = tile.second, tile.sq_norms, tile.margins
+    for i in range(count):
+        memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i])

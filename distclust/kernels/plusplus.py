@@ -2,11 +2,15 @@
 
 D. Arthur and S. Vassilvitskii, "k-means++", 2007, with the trials of their remark: each
 center is the best of a few drawn in proportion to ``weight * squared distance``.
+
+Which is the best is seen in float32, what distances are known from in float64: draws, and
+which points are distinct, are as exact as the points.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -51,22 +55,27 @@ def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, floa
     >>> sorted(points[chosen].ravel().tolist()), round(potential, 3)
     ([0.0, 1.0], 0.06)
     """
-    n, d = points.shape
-    rows = np.zeros((-(-n // _TILE), _TILE, d))
-    rows.reshape(-1, d)[:n] = points
-    tiles = np.ascontiguousarray(rows.transpose(0, 2, 1))
+    middle = points.min(axis=0) / 2 + points.max(axis=0) / 2
+    exact, seen = _tiles(points), _tiles((points - middle).astype(np.float32))
     chosen = np.empty(len(uniforms), np.int64)
-    count, potential = _choose(tiles, weights / weights.max(), uniforms, chosen)
+    count, potential = _choose(exact, seen, weights / weights.max(), uniforms, chosen)
     return chosen[:count], potential
 
 
+def _tiles(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Arrange points, (n, d), in tiles of (d, _TILE)."""
+    n, d = points.shape
+    rows = np.zeros((-(-n // _TILE), _TILE, d), dtype=points.dtype)
+    rows.reshape(-1, d)[:n] = points
+    return np.ascontiguousarray(rows.transpose(0, 2, 1))
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _choose(tiles, weights, uniforms, chosen):  # type: ignore[no-untyped-def]
-    """Choose a point a step; all trials see a tile of points while it is in the cache."""
+def _choose(exact, seen, weights, uniforms, chosen):  # type: ignore[no-untyped-def]
+    """Choose a point a step."""
     n, n_trials = weights.shape[0], uniforms.shape[1]
-    nearest, reach = np.full(n, np.inf), np.empty((n_trials, n))
+    nearest, upto, reach = np.full(n, np.inf), np.empty(n), np.empty(_TILE)
     points, potentials = np.empty(n_trials, np.int64), np.empty(n_trials, np.int64)
-    at, rounded, upto = np.empty((n_trials, tiles.shape[1])), np.empty(_TILE), np.empty(n)
     for c in range(chosen.shape[0]):
         total = _add_up(weights, nearest, upto, c == 0)
         if total == 0:
@@ -75,25 +84,35 @@ def _choose(tiles, weights, uniforms, chosen):  # type: ignore[no-untyped-def]
         trials = n_trials if c > 0 else 1
         for t in range(trials):
             points[t] = _drawn(upto, total, uniforms[c, t])
-            at[t] = tiles[points[t] // _TILE, :, points[t] % _TILE]
-        potentials[:] = 0
+        if trials > 1:
+            _try(seen, points, weights, nearest, grid, potentials)
+        best = points[potentials[:trials].argmin()]
+        at = exact[best // _TILE, :, best % _TILE].copy()
         for start in range(0, n, _TILE):
-            stop = min(start + _TILE, n)
-            columns, weight, known = (
-                tiles[start // _TILE],
-                weights[start:stop],
-                nearest[start:stop],
-            )
-            for t in range(trials):
-                near = reach[t, start:stop]
-                sq_distances_to(columns, stop - start, at[t], 1.0, near)
-                for i in range(stop - start):
-                    near[i] = min(near[i], known[i])
-                potentials[t] += _rounded_sum(weight, near, grid, rounded)
-        best = potentials[:trials].argmin()
-        chosen[c] = points[best]
-        nearest[:] = reach[best]
+            known = nearest[start : start + _TILE]
+            sq_distances_to(exact[start // _TILE], len(known), at, 1.0, reach)
+            for i in range(len(known)):
+                known[i] = min(known[i], reach[i])
+        chosen[c] = best
     return chosen.shape[0], _add_up(weights, nearest, upto, False)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _try(seen, points, weights, nearest, grid, potentials):  # type: ignore[no-untyped-def]
+    """Write what each of some points would leave; all see a tile while it is in the cache."""
+    n, one = weights.shape[0], np.float32(1)
+    at, near = np.empty((len(points), seen.shape[1]), np.float32), np.empty(_TILE, np.float32)
+    left, rounded = np.empty(_TILE), np.empty(_TILE)
+    for t in range(len(points)):
+        at[t] = seen[points[t] // _TILE, :, points[t] % _TILE]
+    potentials[:] = 0
+    for start in range(0, n, _TILE):
+        known, weight = nearest[start : start + _TILE], weights[start : start + _TILE]
+        for t in range(len(points)):
+            sq_distances_to(seen[start // _TILE], len(known), at[t], one, near)
+            for i in range(len(known)):
+                left[i] = min(np.float64(near[i]), known[i])
+            potentials[t] += _rounded_sum(weight, left, grid, rounded)
 
 
 @numba.njit(nogil=True, cache=True, inline="always")

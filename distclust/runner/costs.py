@@ -13,6 +13,7 @@ from distclust.data.blocks import PIECE_CELLS, PIECE_ROWS
 from distclust.data.reader import BATCH_NBYTES
 from distclust.data.storage import RUNTIME_BYTES
 from distclust.kernels.coded import coded_words
+from distclust.kernels.drift import MOST_REFERENCES, MOST_STEPS
 from distclust.kernels.grouped import groups_of_row
 from distclust.kernels.kdtree import SIEVED
 from distclust.kernels.tile import TILE_ROWS
@@ -28,7 +29,7 @@ __all__ = [
     "worker_memory",
 ]
 
-ROW_STATE_BYTES = 12  # label and two bounds; in seeding, nearest candidate and distance
+ROW_STATE_BYTES = 13  # label, two bounds and their step; in seeding, nearest candidate and distance
 PASSING_BYTES = 48  # of each row of a partition, in seeding: random numbers, costs, copies of them
 BATCH_ROWS = 1 << 16  # rows decoded at a time, fewer when they are wide
 DECODE_COPIES = 2  # a batch as Arrow has it, and as it is converted
@@ -203,15 +204,15 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
     k, d = n_clusters, n_features
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
-    bounds = max(1, groups_of_row(k, d, itemsize))
-    row_state = max(ROW_STATE_BYTES, 8 + 4 * bounds)
+    drift = k * (16 * MOST_STEPS + 8 * MOST_REFERENCES * d)
+    row_state = max(ROW_STATE_BYTES, 9 + 2 * groups_of_row(k, d, itemsize))
     codes = 4 * coded_words(d)  # of all runs
     return AlgorithmCost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
         flops_per_row=2 * k * d * runs,
         thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
-        state_bytes=(tables + 2 * sums) * runs,
+        state_bytes=(tables + drift + 2 * sums) * runs,
         row_state_bytes=row_state * runs + codes,
     )
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distclust.cluster import steps
 from distclust.cluster.labelling import (
     block_labels,
     distance_rows,
@@ -24,6 +25,7 @@ from distclust.cluster.metric import EUCLIDEAN
 from distclust.cluster.steps import Run, lloyd_stats
 from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import worker_threads
+from distclust.kernels import drift
 from distclust.kernels.exact_sum import exact_value
 from distclust.kernels.lloyd import ClusterStats, merge_stats, rounded_rows
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
@@ -133,6 +135,25 @@ def test_costly_bounds_begin_when_rows_calm_down(dtype: str, k: int, d: int) -> 
         centers = (centers + 0.5 * (means - centers)).astype(dtype)
     assert not bounded[0]
     assert bounded[-1]
+
+
+@pytest.mark.parametrize(("k", "d"), [(6, 5), (130, 128)])
+def test_bounds_begin_anew_after_as_many_steps_as_are_known(
+    k: int, d: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "MOST_STEPS", 4)
+    monkeypatch.setattr(steps, "CALM_GROUPS", 0)  # at once
+    X = blobs(d=d)
+    rounding, frame = rounding_of(X), Frame.around(np.zeros(d), 512.0)
+    known, centers, n_steps = partition(X, 0, 1000, 3000), X[:k].copy(), []
+    for _ in range(11):
+        found = one_run(known, centers, frame, rounding)
+        fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
+        for one, other in zip(found, fresh, strict=True):
+            np.testing.assert_array_equal(one, other)
+        n_steps.append(known.cache["lloyd-0"].drift.n_steps)
+        centers = (centers + 0.3 * (X[k : 2 * k] - centers)).astype(X.dtype)
+    assert n_steps[:9] == [1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 def test_bounds_begin_at_once_where_codes_tell_nothing() -> None:

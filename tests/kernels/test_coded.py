@@ -14,7 +14,8 @@ import pytest
 
 from distclust.kernels.assign import CenterTable, center_table, nearest_labels
 from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
-from distclust.kernels.lloyd import ClusterStats, Counts, Drift, Memory, lloyd_step
+from distclust.kernels.drift import Travelled
+from distclust.kernels.lloyd import ClusterStats, Counts, Memory, lloyd_step
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 
 N = 700  # more than one vector, and a part of one
@@ -49,11 +50,11 @@ def labels_by_codes(
     """Take one step from nothing."""
     rounding = FixedPoint.around(frame.offset, extremes(X, None), weighted=False)
     k, d = table.exact.shape
-    memory = Memory.blank(len(X)).with_bounds(1)
+    memory = Memory.blank(len(X))
     codes = coded(X, frame)
     centers = codes.words, CodedCenters.of(table, codes.error)
     counts = lloyd_step(
-        X, None, table, rounding, Drift.none(k), memory, ClusterStats.empty(k, d), coded=centers
+        X, None, table, rounding, Travelled.none(), memory, ClusterStats.empty(k, d), coded=centers
     )
     return memory.labels, counts
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from distclust.kernels.assign import CenterTable, assign, center_table, sq_distances
 from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
-from distclust.kernels.grouped import BOUNDS, Arranged, group_centers, groups_of_row
+from distclust.kernels.drift import Drift
+from distclust.kernels.grouped import BOUNDS, Arranged, Groups, group_centers, groups_of_row
 from distclust.kernels.lloyd import (
     ClusterStats,
-    Drift,
     Memory,
     lloyd_step,
     merge_stats,
@@ -47,34 +47,38 @@ class Walk:
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the bounds are now: on the own center, and on each center."""
-        labels, upper, lower = self.memory
-        own, others = (part.astype(np.float64) for part in self.drift)
-        k = len(own)
+        labels, upper, lower, since = self.memory
+        travelled = self.drift.travelled(self.table.exact, self.groups)
+        others = travelled.others.astype(np.float64)
+        near = upper.astype(np.float64) + travelled.own[since, labels]
         if self.groups:
-            group_of = self.groups.group_of
-            each = lower[:, group_of].astype(np.float64) - others[group_of]
+            units = np.maximum(lower - others[since], 0)[:, self.groups.group_of]
+            each = units / self.groups.per_unit
             each[np.arange(len(labels)), labels] = -np.inf  # not bounded: it is their own
-            return upper.astype(np.float64) + own[labels], each
-        travelled = others[labels][:, np.newaxis]
-        far = np.broadcast_to(lower.astype(np.float64) - travelled, (len(labels), k))
-        return upper.astype(np.float64) + own[labels], far
+            return near, each
+        far = lower.astype(np.float64) - others[since, labels][:, np.newaxis]
+        return near, np.broadcast_to(far, (len(labels), len(self.table.exact)))
 
     def coded_centers(self, table: CenterTable, error: float) -> CodedCenters | Arranged:
         return self.groups.arranged(table, error) if self.groups else CodedCenters.of(table, error)
 
+    def grouped_centers(self, table: CenterTable) -> Groups:
+        return group_centers(table.seen, self.codes.mean_sq_norm)
+
     def step(self, centers: np.ndarray) -> ClusterStats:
         table = center_table(centers, self.frame)
         if self.memory is None:
-            self.groups = group_centers(table.exact) if self.grouped else None
-            width = BOUNDS if self.grouped else 1
+            self.groups = self.grouped_centers(table) if self.grouped else None
+            width = BOUNDS if self.grouped else None
             self.memory = Memory.blank(len(self.X)).with_bounds(width)
-            self.table, self.drift = table, Drift.none(len(centers), self.groups)
-        self.drift = self.drift.and_between(self.table, table, self.groups)
+            self.drift = Drift.none(len(self.X), *centers.shape, table.scale)
+        travelled = self.drift.travelled(table.exact, self.groups)
         stats = self.stats or ClusterStats.empty(*centers.shape)
         coded = self.codes and (self.codes.words, self.coded_centers(table, self.codes.error))
         counts = lloyd_step(
-            self.X, self.weights, table, self.rounding, self.drift, self.memory, stats, coded
+            self.X, self.weights, table, self.rounding, travelled, self.memory, stats, coded
         )
+        self.drift.remember(table.exact)
         self.seen += counts.seen
         self.table, self.stats = table, stats
         return ClusterStats(stats.sums.copy(), stats.weights.copy())
@@ -194,7 +198,7 @@ def test_bounds_on_groups_change_no_bit(dtype: type, speed: float, k: int) -> No
 @given(st.integers(1, 70), st.integers(1, 5), st.integers(0, 2**32))
 def test_each_center_is_in_one_group(k: int, d: int, seed: int) -> None:
     centers = np.round(np.random.default_rng(seed).normal(size=(k, d)))  # some are equal
-    order, group_of = group_centers(centers)
+    order, group_of, _ = group_centers(centers)
     assert sorted(order[:k]) == list(range(k))
     assert (order[k:] == -1).all()
     assert len(order) % GROUP == 0

@@ -54,6 +54,14 @@ def test_fewer_distinct_points_than_centers():
     assert potential == 0
 
 
+def test_points_that_float32_cannot_tell_apart():
+    points = np.array([[0.7], [0.7 + 1e-12], [0.2], [0.2 - 1e-13]])
+    for seed in range(20):
+        chosen, potential = choose_greedily(points, np.ones(4), uniforms(5, seed=seed))
+        assert sorted(chosen) == [0, 1, 2, 3]
+        assert potential == 0
+
+
 def test_points_without_weight_are_never_chosen():
     points, weights = blobs(40)
     weights[::2] = 0

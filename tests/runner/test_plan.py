@@ -50,7 +50,7 @@ def test_figures(data: Data, job: Job) -> None:
 
 def test_memory_of_a_process_that_holds_everything(job: Job) -> None:
     memory = planned(job())["worker_memory_bytes"]
-    assert memory["resident"] == 150 * 32 + 150 * 12
+    assert memory["resident"] == 150 * 32 + 150 * 13
     assert memory["on_disk"] == 0
     assert memory["passing"] == 150 * 32 + 2 * 40 * 48  # two partitions at once
     batch = 8 * 4 * 65_536
@@ -74,19 +74,19 @@ def test_what_exceeds_the_limit_is_on_disk(job: Job, tmp_path: Path) -> None:
     limits = {"memory_limit": limit, "scratch_dir": str(tmp_path / "scratch")}
     plan = planned(job(backend=limits))
     memory = plan["worker_memory_bytes"]
-    assert (memory["resident"], memory["on_disk"]) == (3000, 150 * (32 + 12) - 3000)
+    assert (memory["resident"], memory["on_disk"]) == (3000, 150 * (32 + 13) - 3000)
     assert plan["backend"]["memory_limit_bytes"] == limit
     assert [each["on_disk"] for each in plan["shards"]["each"]].count(True) == 2
     assert plan["shards"]["on_disk"] == 2
     out = invoke("plan", job(backend=limits)).out
-    assert "3.5 KiB in" in out
+    assert "3.7 KiB in" in out
     assert "may exceed the memory limit" in out
 
 
 def test_each_worker_process_has_its_own_limit(job: Job) -> None:
     plan = planned(job(backend={"name": "ray", "memory_limit": (512 << 20) + 4500}))
     assert not any(each["on_disk"] for each in plan["shards"]["each"])  # 80 rows of 32 bytes
-    assert plan["worker_memory_bytes"]["on_disk"] == 80 * 44 - 3000
+    assert plan["worker_memory_bytes"]["on_disk"] == 80 * 45 - 3000
 
 
 @pytest.mark.parametrize("limit", ["plenty", 0, "100MiB"])
@@ -100,7 +100,7 @@ def test_a_process_a_worker_holds_its_share(job: Job) -> None:
     plan = planned(job(), "--set", "backend.name=ray")
     memory = plan["worker_memory_bytes"]
     assert plan["backend"]["processes"] == 2
-    assert memory["resident"] == 80 * (32 + 12)  # the two largest of four partitions
+    assert memory["resident"] == 80 * (32 + 13)  # the two largest of four partitions
     assert plan["iteration"]["driver_to_all_workers_bytes"] == 2 * 8 * 3 * 4
 
 
@@ -119,7 +119,7 @@ def test_runs_with_different_seeds_go_side_by_side(
     for figure in ("driver_to_worker_bytes", "all_replies_bytes", "flops"):
         assert several["iteration"][figure] == runs * one["iteration"][figure]
     memory = several["worker_memory_bytes"]["resident"] - one["worker_memory_bytes"]["resident"]
-    assert memory == 150 * 12 * (runs - 1)
+    assert memory == 150 * 13 * (runs - 1)
 
 
 def test_a_step_of_mini_batches_looks_at_a_batch(job: Job) -> None:

@@ -165,7 +165,7 @@ def test_the_plan_counts_what_is_kept_and_what_passes(
     narrow = memory({"name": "narrow"})
     assert (plain.kept_features, narrow.kept_features) == (5, 2)
     assert narrow.shards[0].decoded_bytes == plain.shards[0].decoded_bytes * 2 // 5
-    assert narrow.memory.resident == 3000 * (2 * 8 + 12)
+    assert narrow.memory.resident == 3000 * (2 * 8 + 13)
 
 
 def test_wine_as_written_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
