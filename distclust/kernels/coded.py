@@ -95,25 +95,18 @@ class CodedCenters(NamedTuple):
 
         They can be given an order, in which -1 is at no center's place: that is far.
         """
-        seen = (table.exact - table.offset) * table.scale
-        k, d = seen.shape
-        with np.errstate(over="ignore"):
-            norms = np.sqrt((seen * seen).sum(axis=1))
-            half_norms = (norms * norms / 2).astype(np.float32)
-        usable = np.minimum(norms, FARTHEST)
-        units = np.maximum(usable / GREATEST, LEAST_UNIT).astype(np.float32)
-        codes = np.zeros((k, d + d % 2), dtype=np.int16)
-        codes[:, :d] = np.clip(np.rint(seen / units[:, np.newaxis]), -GREATEST, GREATEST)
-        with np.errstate(over="ignore"):
-            away = np.sqrt(((seen - codes[:, :d] * units[:, np.newaxis]) ** 2).sum(axis=1)).max()
-        if order is not None:
-            none = order < 0
-            codes, units, half_norms = codes[order], units[order], half_norms[order]
-            codes[none], units[none], half_norms[none] = 0, 0, np.inf
+        k, d = table.exact.shape
+        places = np.arange(k, dtype=np.int32) if order is None else order
+        codes = np.zeros((len(places), d + d % 2), dtype=np.int16)
+        units = np.zeros(len(places), dtype=np.float32)
+        half_norms = np.full(len(places), np.inf, dtype=np.float32)
+        norm, away = _encode_centers(
+            table.exact, table.offset, table.scale, places, codes, units, half_norms
+        )
         panels = Panels.of(codes.view(np.int32), half_norms)
         filled = np.zeros(len(panels.half_norms), dtype=np.float32)
         filled[: len(units)] = units
-        reach = float(norms.max()) * (1 + 1e-6)
+        reach = norm * (1 + 1e-6)
         unit, rounding = float(np.finfo(np.float32).eps) / 2, error / GREATEST
         spare = 2.02  # two centers are compared, with a little to spare
         per_norm = spare * (
@@ -174,6 +167,28 @@ def _encode(X, offset, scale, integers, floats):  # type: ignore[no-untyped-def]
         floats[i, at] = unit
         floats[i, at + 1] = sq_norm
     return greatest
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _encode_centers(exact, offset, scale, places, codes, units, half_norms):  # type: ignore[no-untyped-def]
+    """Code the center at each place; return the greatest norm, and distance to a code."""
+    row, norm, sq_away = np.empty(exact.shape[1]), 0.0, 0.0
+    for place in range(len(places)):
+        center, sq_norm, sq_error = places[place], 0.0, 0.0
+        if center < 0:
+            continue
+        for j in range(len(row)):
+            row[j] = (exact[center, j] - offset[j]) * scale
+            sq_norm += row[j] * row[j]
+        usable = min(np.sqrt(sq_norm), FARTHEST)
+        unit = max(np.float32(usable / GREATEST), LEAST_UNIT)
+        for j in range(len(row)):
+            code = min(max(np.rint(row[j] / unit), -GREATEST), GREATEST)
+            codes[place, j] = np.int16(code)
+            sq_error += (row[j] - code * unit) ** 2
+        units[place], half_norms[place] = unit, sq_norm / 2
+        norm, sq_away = max(norm, np.sqrt(sq_norm)), max(sq_away, sq_error)
+    return norm, np.sqrt(sq_away)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

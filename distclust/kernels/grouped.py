@@ -228,11 +228,11 @@ def _loosen_bounds(tile, count, others, memory):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _place(looked, group):  # type: ignore[no-untyped-def]
-    """Return where a group is that was looked at: commonly the first."""
-    q = 0
-    while looked[q] != group:
-        q += 1
-    return q
+    """Return where a group is among those that were looked at: commonly the first."""
+    for q in range(len(looked)):
+        if looked[q] == group:
+            return q
+    return 0
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
