@@ -109,7 +109,7 @@ class Progress(NamedTuple):
             return self
         groups = None
         if self.bounds is Bounds.GROUPS and self.coded:
-            groups = group_centers(self.table.seen, _codes(partition, self.table).mean_sq_norm)
+            groups = group_centers(self.table.seen, _codes(partition, self.table).common_sq_norm)
         width = groups.width if groups else None
         memory = self.memory.with_bounds(width, partition.storage.full)
         return self._replace(memory=memory, drift=self.drift.anew(), groups=groups)
@@ -128,12 +128,14 @@ class Progress(NamedTuple):
         return after.remembering() if self.memory.has_bounds else after
 
     def remembering(self) -> Progress:
-        """Note where the centers were at this step, or begin anew if there were too many."""
-        self.drift.remember(self.table.exact)
-        if not self.drift.is_full:
-            return self
-        self.memory.forget_bounds()
-        return self._replace(drift=self.drift.anew())
+        """Note where the centers were at this step; as the first, if no other can be noted."""
+        centers, drift = self.table.exact, self.drift
+        drift.remember(centers)
+        if drift.is_full:
+            self.memory.settle(drift.travelled(centers, self.groups))
+            drift = drift.anew()
+            drift.remember(centers)
+        return self._replace(drift=drift)
 
     def precedes(self, table: CenterTable, rounding: FixedPoint) -> bool:
         """Whether an iteration with these centers and this rounding can go on from here."""

@@ -43,6 +43,7 @@ GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
 LEAST_UNIT = np.float32(1e-30)
 TILE_ROWS = 2048  # more than of other tiles: rows in doubt fill a vector of those
+SOME_ROWS = 4096
 FARTHEST = 1e18  # whose square is a float32
 
 F32 = npt.NDArray[np.float32]
@@ -74,10 +75,10 @@ class Codes(NamedTuple):
         return own.scale == frame.scale and np.array_equal(own.offset, frame.offset)
 
     @property
-    def mean_sq_norm(self) -> float:
-        """Of rows as seen through the frame; not finite where squares overflow."""
-        sq_norms = self.words.view(np.float32)[:, -1]
-        return float(sq_norms.mean(dtype=np.float64))
+    def common_sq_norm(self) -> float:
+        """The median of some rows, as seen through the frame; may not be finite."""
+        sq_norms = self.words.view(np.float32)[:: len(self.words) // SOME_ROWS + 1, -1]
+        return float(np.median(sq_norms)) if len(sq_norms) else 0.0
 
 
 class CodedCenters(NamedTuple):

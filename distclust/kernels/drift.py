@@ -24,7 +24,7 @@ __all__ = ["MOST_REFERENCES", "MOST_STEPS", "Drift", "Travelled"]
 
 MOST_STEPS, FEWEST_STEPS = 255, 16  # a row's is kept in a byte
 MOST_REFERENCES = 8  # steps of which the centers are kept
-ROWS_PER_CENTER = 16  # what is kept of centers takes a small share of what rows take
+ROWS_PER_CENTER = 32  # what is kept of centers takes an eighth of what float32 rows take, at most
 
 F64 = npt.NDArray[np.float64]
 
@@ -127,15 +127,16 @@ class Drift:
 
     def travelled(self, centers: F64, groups: Groups | None = None) -> Travelled:
         """Return how far `centers`, (k, d), are from where they were at each step."""
-        n_steps = max(self.n_steps, 1)  # of rows that were never looked at, any will do
+        n_steps = max(self.n_steps, 1)  # rows that were never looked at have the first
         own = np.zeros((n_steps, len(centers)), dtype=np.float32)
         if self.n_steps:
             places = np.searchsorted(list(self.references), self.through[:n_steps])
             now = np.stack([self._from(step, centers) for step in self.references])
             _by_way(self.apart, places, now, own)
-        others = groups.farthest(own) if groups else np.empty_like(own)
-        if not groups:
-            _farthest_others(own, others)
+        if groups:
+            return Travelled(self.n_steps, own, groups.farthest(own))
+        others = np.empty_like(own)
+        _farthest_others(own, others)
         return Travelled(self.n_steps, own, others)
 
 
@@ -157,7 +158,10 @@ def _by_way(apart, places, now, own):  # type: ignore[no-untyped-def]
         rest = now[places[step]]
         for c in range(own.shape[1]):
             way = apart[step, c] + rest[c]
-            own[step, c] = np.float32(way) * UP + TINY if way > 0 else np.float32(0)
+            if way == 0:
+                own[step, c] = 0
+            else:  # what is not a number is any way off
+                own[step, c] = np.float32(way) * UP + TINY if way > 0 else np.float32(np.inf)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -47,13 +47,21 @@ from distclust.kernels.moving import (
 )
 from distclust.kernels.pairs import GROUP, LANES, nearest_coded_group
 
-__all__ = ["MOST_UNITS", "Arranged", "Groups", "group_centers", "grouped_step", "groups_of_row"]
+__all__ = [
+    "MOST_UNITS",
+    "Arranged",
+    "Groups",
+    "group_centers",
+    "grouped_step",
+    "groups_of_row",
+    "loosen_groups",
+]
 
 LEAST_CENTERS, LEAST_CELLS = 64, 1 << 14  # k, and k times d: fewer are sooner multiplied
 LARGEST_SHARE = 4  # bytes of bounds for each of a row's own
 BOUNDS = VECTOR_BYTES // 2  # lower bounds of a row come in multiples of this
 MOST_UNITS = 2**16 - 1  # of a bound
-COMMON = 8  # the greatest bound, in root mean squares of the rows' norms
+COMMON = 8  # the greatest bound, in norms of rows
 
 I32 = npt.NDArray[np.int32]
 
@@ -63,7 +71,7 @@ class Groups(NamedTuple):
 
     order: I32  # (n_groups * GROUP,): the center at each place; -1 at the end is none
     group_of: I32  # (k,): where each center is
-    per_unit: float = 1.0  # how many units of bounds are 1, as seen through the frame
+    per_unit: float  # how many units of bounds are 1, as seen through the frame
 
     @property
     def n_groups(self) -> int:
@@ -117,18 +125,18 @@ def groups_of_row(k: int, d: int, itemsize: int) -> int:
     return bounds if worth and 2 * bounds <= LARGEST_SHARE * itemsize * d else 0
 
 
-def group_centers(centers: npt.NDArray[Any], mean_sq_norm: float = 1.0) -> Groups:
+def group_centers(centers: npt.NDArray[Any], sq_norm: float) -> Groups:
     """Halve the centers, (k, d), along where they spread most, until a group is left.
 
     How they are grouped decides what is looked at, never what is found. So does the unit of
-    bounds, which is chosen by the rows' mean squared norm.
+    bounds, which is chosen by the squared norm that rows commonly have.
     """
     order = np.full(-(-len(centers) // GROUP) * GROUP, -1, dtype=np.int32)
     with np.errstate(over="ignore", invalid="ignore"):  # out of range, any order will do
         order[: len(centers)] = _halved(centers.astype(np.float64), np.arange(len(centers)))
     group_of = np.empty(len(centers), dtype=np.int32)
     group_of[order[: len(centers)]] = np.arange(len(centers)) // GROUP
-    usable = mean_sq_norm if 0 < mean_sq_norm < np.finfo(np.float32).max else 1.0
+    usable = sq_norm if 0 < sq_norm < np.finfo(np.float32).max else 1.0
     return Groups(order, group_of, MOST_UNITS / (COMMON * float(np.sqrt(usable))))
 
 
@@ -205,7 +213,7 @@ def grouped_step(  # type: ignore[no-untyped-def]
         for place in tile.doubtful[:in_doubt]:
             _decide(X, table, tile, place, groups, looked[:n_looked], found)
         doubtful += in_doubt
-        _loosen_bounds(tile, count, travelled.others, memory)
+        loosen_groups(tile.row_ids[:count], travelled.others, memory)
         renew_upper(tile, count, slack, travelled.step, memory)
         _bound_groups(tile, count, groups, looked[:n_looked], found, bounds, memory.lower)
         moved += move_rows(
@@ -215,12 +223,11 @@ def grouped_step(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _loosen_bounds(tile, count, others, memory):  # type: ignore[no-untyped-def]
-    """Make bounds on all groups those of this step."""
+def loosen_groups(rows, others, memory):  # type: ignore[no-untyped-def]
+    """Make bounds on all groups of some rows those of this step."""
     at, pitch = memory.lower.ctypes.data, memory.lower.strides[0]
     others_at, others_pitch = others.ctypes.data, others.strides[0]
-    for i in range(count):
-        row = tile.row_ids[i]
+    for row in rows:
         way = others_at + memory.since[row] * others_pitch
         for shift in range(0, pitch, VECTOR_BYTES):
             loosen(at + row * pitch + shift, way + shift)

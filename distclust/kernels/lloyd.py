@@ -32,8 +32,15 @@ import numpy.typing as npt
 from distclust.kernels.assign import CenterTable, assign_tile
 from distclust.kernels.coded import CodedCenters, coded_step
 from distclust.kernels.drift import Travelled
-from distclust.kernels.grouped import MOST_UNITS, Arranged, grouped_step
-from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
+from distclust.kernels.grouped import MOST_UNITS, Arranged, grouped_step, loosen_groups
+from distclust.kernels.moving import (
+    loosen_others,
+    move_rows,
+    renew_lower,
+    renew_upper,
+    rows_that_may_move,
+    settle_upper,
+)
 from distclust.kernels.scaling import FixedPoint
 from distclust.kernels.tile import new_tile
 
@@ -118,9 +125,13 @@ class Memory(NamedTuple):
             return Memory(self.labels, upper, full((n_rows, 1), np.inf, np.float32), since)
         return Memory(self.labels, upper, full((n_rows, width), MOST_UNITS, np.uint16), since)
 
-    def forget_bounds(self) -> None:
-        """Have each row looked at again."""
-        self.upper.fill(np.inf)
+    def settle(self, travelled: Travelled) -> None:
+        """Make bounds those of this step, which is the first from here on."""
+        if self.lower.dtype == np.uint16:
+            loosen_groups(np.arange(len(self.labels)), travelled.others, self)
+        else:
+            loosen_others(travelled.others, self)
+        settle_upper(travelled.own, self)
 
     @property
     def has_bounds(self) -> bool:

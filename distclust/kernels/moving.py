@@ -20,10 +20,12 @@ __all__ = [
     "bound_below",
     "doubt_about_square",
     "fetch_row",
+    "loosen_others",
     "move_rows",
     "renew_lower",
     "renew_upper",
     "rows_that_may_move",
+    "settle_upper",
 ]
 
 BATCH = 64  # rows between looks at whether a tile is full
@@ -165,3 +167,22 @@ def renew_lower(tile, count, memory):  # type: ignore[no-untyped-def]
     second, sq_norms, margins = tile.second, tile.sq_norms, tile.margins
     for i in range(count):
         memory.lower[tile.row_ids[i], 0] = bound_below(second[i], sq_norms[i], margins[i])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def loosen_others(others, memory):  # type: ignore[no-untyped-def]
+    """Make the lower bounds of all rows, one each, those of this step."""
+    labels, _, lower, since = memory
+    for row in range(len(labels)):
+        label, step = np.uint64(max(labels[row], 0)), np.uint64(since[row])
+        lower[row, 0] = (lower[row, 0] - others[step, label]) * DOWN
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def settle_upper(own, memory):  # type: ignore[no-untyped-def]
+    """Make the upper bounds of all rows those of this step, and that the first."""
+    labels, upper, _, since = memory
+    for row in range(len(labels)):
+        label, step = np.uint64(max(labels[row], 0)), np.uint64(since[row])
+        upper[row] = (upper[row] + own[step, label]) * UP
+        since[row] = 0

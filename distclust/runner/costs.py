@@ -204,15 +204,15 @@ def kmeans_cost(n_clusters: int, n_features: int, itemsize: int, *, runs: int = 
     k, d = n_clusters, n_features
     sums = k * (8 * d + 16)
     tables = k * (8 * d + itemsize * (d + 1))  # exact centers, and those of the matrix product
-    drift = k * (16 * MOST_STEPS + 8 * MOST_REFERENCES * d)
-    row_state = max(ROW_STATE_BYTES, 9 + 2 * groups_of_row(k, d, itemsize))
+    drift = min(d // 2, 8 * k * (MOST_STEPS + MOST_REFERENCES * d) // BATCH_ROWS)
+    row_state = max(ROW_STATE_BYTES, 9 + 2 * groups_of_row(k, d, itemsize)) + drift
     codes = 4 * coded_words(d)  # of all runs
     return AlgorithmCost(
         to_worker_bytes=itemsize * k * d * runs,
         to_driver_bytes=sums * runs,
         flops_per_row=2 * k * d * runs,
         thread_bytes=TILE_ROWS * (4 * itemsize + 12) + 64 * d + sums * runs,
-        state_bytes=(tables + drift + 2 * sums) * runs,
+        state_bytes=(tables + 8 * k * MOST_STEPS + 2 * sums) * runs,
         row_state_bytes=row_state * runs + codes,
     )
 

@@ -27,7 +27,9 @@ from distclust.data.blocks import Block, Partition
 from distclust.engine.threads import worker_threads
 from distclust.kernels import drift
 from distclust.kernels.exact_sum import exact_value
+from distclust.kernels.grouped import MOST_UNITS
 from distclust.kernels.lloyd import ClusterStats, merge_stats, rounded_rows
+from distclust.kernels.pairs import GROUP
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 from tests.cluster.helpers import blobs, row_weights
 
@@ -138,7 +140,7 @@ def test_costly_bounds_begin_when_rows_calm_down(dtype: str, k: int, d: int) -> 
 
 
 @pytest.mark.parametrize(("k", "d"), [(6, 5), (130, 128)])
-def test_bounds_begin_anew_after_as_many_steps_as_are_known(
+def test_bounds_settle_after_as_many_steps_as_are_known(
     k: int, d: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drift, "MOST_STEPS", 4)
@@ -153,7 +155,11 @@ def test_bounds_begin_anew_after_as_many_steps_as_are_known(
             np.testing.assert_array_equal(one, other)
         n_steps.append(known.cache["lloyd-0"].drift.n_steps)
         centers = (centers + 0.3 * (X[k : 2 * k] - centers)).astype(X.dtype)
-    assert n_steps[:9] == [1, 2, 3, 0, 1, 2, 3, 0, 1]
+        memory = known.cache["lloyd-0"].memory
+        assert (memory.since < n_steps[-1]).all()
+        if d == 128:
+            assert (memory.lower[:, -(-k // GROUP) :] == MOST_UNITS).all()  # of no group
+    assert n_steps[:9] == [1, 2, 3, 1, 2, 3, 1, 2, 3]
 
 
 def test_bounds_begin_at_once_where_codes_tell_nothing() -> None:

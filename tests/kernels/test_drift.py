@@ -82,7 +82,7 @@ def test_groups_go_as_far_as_the_farthest_of_theirs() -> None:
 
 @pytest.mark.parametrize("far", [1e30, 1e200])
 def test_groups_that_went_farther_than_units_go(far: float) -> None:
-    drift, groups = drift_of(1000), Groups(*group_centers(walk(1)[0])[:2], per_unit=1e4)
+    drift, groups = drift_of(1000), Groups(*group_centers(walk(1)[0], 1.0)[:2], per_unit=1e4)
     drift.remember(np.zeros((K, D)))
     travelled = drift.travelled(np.full((K, D), far), groups)
     assert (travelled.others[:, : groups.n_groups] == MOST_UNITS).all()

@@ -63,7 +63,12 @@ class Walk:
         return self.groups.arranged(table, error) if self.groups else CodedCenters.of(table, error)
 
     def grouped_centers(self, table: CenterTable) -> Groups:
-        return group_centers(table.seen, self.codes.mean_sq_norm)
+        return group_centers(table.seen, self.codes.common_sq_norm)
+
+    def settle(self) -> None:
+        self.memory.settle(self.drift.travelled(self.table.exact, self.groups))
+        self.drift = self.drift.anew()
+        self.drift.remember(self.table.exact)
 
     def step(self, centers: np.ndarray) -> ClusterStats:
         table = center_table(centers, self.frame)
@@ -82,6 +87,17 @@ class Walk:
         self.seen += counts.seen
         self.table, self.stats = table, stats
         return ClusterStats(stats.sums.copy(), stats.weights.copy())
+
+
+def assert_bounds_hold(walk: Walk, centers: np.ndarray) -> None:
+    """An upper bound is never below the distance it bounds, nor a lower one above."""
+    dist = np.sqrt(sq_distances(walk.X, centers.astype(np.float64))) * walk.frame.scale
+    labels = walk.memory.labels[:, np.newaxis]
+    own = np.take_along_axis(dist, labels, axis=1)[:, 0]
+    np.put_along_axis(dist, labels, np.inf, axis=1)
+    upper, lower = walk.bounds()
+    assert (upper >= own * (1 - 1e-12)).all()
+    assert (lower <= dist * (1 + 1e-12)).all()
 
 
 def by_definition(walk: Walk, centers: np.ndarray) -> ClusterStats:
@@ -198,7 +214,7 @@ def test_bounds_on_groups_change_no_bit(dtype: type, speed: float, k: int) -> No
 @given(st.integers(1, 70), st.integers(1, 5), st.integers(0, 2**32))
 def test_each_center_is_in_one_group(k: int, d: int, seed: int) -> None:
     centers = np.round(np.random.default_rng(seed).normal(size=(k, d)))  # some are equal
-    order, group_of, _ = group_centers(centers)
+    order, group_of, _ = group_centers(centers, 1.0)
     assert sorted(order[:k]) == list(range(k))
     assert (order[k:] == -1).all()
     assert len(order) % GROUP == 0
@@ -279,7 +295,6 @@ def test_memory_at_any_magnitude(dtype: type, exponent: int, d: int, way: str) -
 
 @given(st.data())
 def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
-    """An upper bound is never below the distance it bounds, nor a lower one above."""
     dtype = draw.draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
     k, d = draw.draw(st.sampled_from([2, 3, 6, 19])), draw.draw(st.sampled_from([1, 2, 4, 9, 18]))
@@ -290,14 +305,25 @@ def test_bounds_hold_whatever_the_centers_do(draw: st.DataObject) -> None:
     centers = X[:k].copy()
     for _ in range(4):
         assert_same(walk.step(centers), by_definition(walk, centers))
-        dist = np.sqrt(sq_distances(X, centers.astype(np.float64))) * frame.scale
-        own = np.take_along_axis(dist, walk.memory.labels[:, np.newaxis], axis=1)[:, 0]
-        np.put_along_axis(dist, walk.memory.labels[:, np.newaxis], np.inf, axis=1)
-        upper, lower = walk.bounds()
-        assert (upper >= own * (1 - 1e-12)).all()
-        assert (lower <= dist * (1 + 1e-12)).all()
+        assert_bounds_hold(walk, centers)
         speed = draw.draw(st.sampled_from([0.0, 1e-6, 1e-2, 1.0]))
         centers = (centers + speed * rng.normal(size=centers.shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bounds_hold_when_they_settle(way: str) -> None:
+    """Of rows that were not looked at for some steps as well."""
+    X, _, frame = data(np.float32, n=2000, d=19)
+    walk, rng = Walk(X, None, frame, way), np.random.default_rng(5)
+    centers = X[:16].copy()
+    for step in range(12):
+        assert_same(walk.step(centers), by_definition(walk, centers))
+        passed_over = int((walk.memory.since < walk.drift.n_steps - 1).sum())
+        if step % 4 == 3:
+            assert passed_over > 500
+            walk.settle()
+        assert_bounds_hold(walk, centers)
+        centers = (centers + 0.01 * rng.normal(size=centers.shape)).astype(X.dtype)
 
 
 def test_rows_are_seen_again_only_if_they_may_have_changed() -> None:
