@@ -25,7 +25,8 @@ from distclust.kernels.scaling import FixedPoint, Frame
 
 __all__ = ["Bounds", "Progress", "Run", "advance", "lloyd_stats", "merge_runs"]
 
-CALM_ONE, CALM_GROUPS = 256, 32  # bounds begin when no more than one row in so many moves
+CALM, CALM_CENTERS = 32, 2560  # bounds begin when no more than one row in so many moves, or,
+# where centers are few, in so many by their number: then to look at a row costs little
 DOUBTFUL = 2  # codes are given up when they leave more than one row in so many in doubt
 MANY = 8  # if one row in so many was looked at
 
@@ -45,8 +46,8 @@ def bounds_that_pay(table: CenterTable) -> tuple[Bounds, int]:
     """Return which, and of how many rows no more than one may move before; 0 is at once."""
     k, d = table.exact.shape
     if groups_of_row(k, d, table.seen.itemsize):
-        return Bounds.GROUPS, CALM_GROUPS
-    return Bounds.ONE, CALM_ONE if coded_words(d) else 0
+        return Bounds.GROUPS, CALM
+    return Bounds.ONE, max(CALM, CALM_CENTERS // k) if coded_words(d) else 0
 
 
 class Run(NamedTuple):

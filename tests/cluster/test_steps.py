@@ -144,7 +144,7 @@ def test_bounds_settle_after_as_many_steps_as_are_known(
     k: int, d: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drift, "MOST_STEPS", 4)
-    monkeypatch.setattr(steps, "CALM_GROUPS", 0)  # at once
+    monkeypatch.setattr(steps, "CALM", 0)  # at once
     X = blobs(d=d)
     rounding, frame = rounding_of(X), Frame.around(np.zeros(d), 512.0)
     known, centers, n_steps = partition(X, 0, 1000, 3000), X[:k].copy(), []
