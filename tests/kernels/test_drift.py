@@ -100,3 +100,14 @@ def test_a_drift_is_full_when_a_byte_is() -> None:
     anew.remember(now)
     assert (anew.travelled(now + 3).own >= 3 * SCALE * np.sqrt(D)).all()
     np.testing.assert_allclose(anew.travelled(now + 3).own, 3 * SCALE * np.sqrt(D), rtol=1e-5)
+
+
+def test_what_is_not_a_number_is_any_way_off() -> None:
+    drift, groups = drift_of(1000), group_centers(walk(1)[0], 1.0)
+    drift.remember(walk(1)[0])
+    lost = walk(1)[0]
+    lost[7] = np.nan
+    for bounds_on in (None, groups):
+        _, own, others = drift.travelled(lost, bounds_on)
+        assert (own[:, 7] == np.inf).all()
+        assert others[0, 0 if bounds_on is None else groups.group_of[7]] >= MOST_UNITS
