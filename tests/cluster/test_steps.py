@@ -97,6 +97,15 @@ def one_run(rows: Partition, centers: np.ndarray, *how: Any) -> ClusterStats:
     return stats
 
 
+def assert_as_if_new(
+    found: ClusterStats, X: np.ndarray, centers: np.ndarray, frame: Frame, rounding: FixedPoint
+) -> None:
+    """Statistics are those of a partition that remembers nothing."""
+    fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
+    for one, other in zip(found, fresh, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -129,9 +138,7 @@ def test_costly_bounds_begin_when_rows_calm_down(dtype: str, k: int, d: int) -> 
     bounded = []
     for _ in range(25):
         found = one_run(known, centers, frame, rounding)
-        fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
-        for one, other in zip(found, fresh, strict=True):
-            np.testing.assert_array_equal(one, other)
+        assert_as_if_new(found, X, centers, frame, rounding)
         bounded.append(known.cache["lloyd-0"].memory.has_bounds)
         means = rounding.sums(found.sums) / np.maximum(found.weights, 1)[:, np.newaxis]
         centers = (centers + 0.5 * (means - centers)).astype(dtype)
@@ -150,9 +157,7 @@ def test_bounds_settle_after_as_many_steps_as_are_known(
     known, centers, n_steps = partition(X, 0, 1000, 3000), X[:k].copy(), []
     for _ in range(11):
         found = one_run(known, centers, frame, rounding)
-        fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
-        for one, other in zip(found, fresh, strict=True):
-            np.testing.assert_array_equal(one, other)
+        assert_as_if_new(found, X, centers, frame, rounding)
         n_steps.append(known.cache["lloyd-0"].drift.n_steps)
         centers = (centers + 0.3 * (X[k : 2 * k] - centers)).astype(X.dtype)
         memory = known.cache["lloyd-0"].memory
@@ -182,9 +187,7 @@ def test_statistics_survive_a_change_of_frame_or_rounding() -> None:
         for factor in (1.0, 8.0):
             frame, rounding = Frame.around(np.zeros(5), reach), rounding_of(X * factor)
             found = one_run(known, centers, frame, rounding)
-            fresh = one_run(partition(X, 0, 3000), centers, frame, rounding)
-            for one, other in zip(found, fresh, strict=True):
-                np.testing.assert_array_equal(one, other)
+            assert_as_if_new(found, X, centers, frame, rounding)
 
 
 def test_statistics_that_were_returned_are_not_changed_later() -> None:
