@@ -158,7 +158,7 @@ def worker_memory(
     ...                        largest_partition_rows=25, largest_partition_bytes=2500,
     ...                        calls_at_once=2, threads_per_call=3, cost=cost)
     >>> memory.resident, memory.on_disk, memory.passing
-    (9000, 2200, 12400)
+    (9000, 2300, 12400)
     >>> memory.loading, memory.kernels, memory.state
     (18874368, 6000, 1000)
     """
