@@ -43,7 +43,7 @@ GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
 LEAST_UNIT = np.float32(1e-30)
 TILE_ROWS = 2048  # more than of other tiles: rows in doubt fill a vector of those
-SOME_ROWS = 4096
+SOME_ROWS = 4096  # of which the median norm is taken
 FARTHEST = 1e18  # whose square is a float32
 
 F32 = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What numba's Python cannot say to LLVM: shuffles, register blocking, bits of a float.
+"""What numba's Python cannot say to LLVM: shuffles, registers, bits of floats, saturation.
 
 All of it is LLVM IR without a word of any instruction set, which each target lowers to
 its own shuffles and fused multiply-adds. Addresses are plain integers: callers keep them
