@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.fetching import fetch_next
 from distclust.kernels.scaling import Frame
 from distclust.kernels.tile import TILE_ROWS, Panels, new_tile, score_tile
 
@@ -240,6 +241,7 @@ def _own_sq_distances(X, table, labels, out):  # type: ignore[no-untyped-def]
     fours = n - n % 4
     for i in range(0, fours, 4):
         c0, c1, c2, c3 = labels[i], labels[i + 1], labels[i + 2], labels[i + 3]
+        fetch_next(X, i, 4)
         t0 = t1 = t2 = t3 = 0.0
         for j in range(d):
             d0 = (np.float64(X[i, j]) - centers[c0, j]) * scale

@@ -20,11 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.kernels.assign import CenterTable, assign_tile
+from distclust.kernels.fetching import fetch_next, fetch_row
+from distclust.kernels.intrinsics import fetch_soon
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
-from distclust.kernels.pairs import LANES, nearest_coded, transpose_words
+from distclust.kernels.pairs import LANES, group_panel, nearest_coded, transpose_words
 from distclust.kernels.scaling import Frame
-from distclust.kernels.tile import AHEAD, Panels, new_tile, row_addresses
+from distclust.kernels.tile import Panels, new_tile, row_addresses
 
 __all__ = [
     "CodedCenters",
@@ -43,6 +45,7 @@ GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
 LEAST_UNIT = np.float32(1e-30)
 TILE_ROWS = 2048  # more than of other tiles: rows in doubt fill a vector of those
+AHEAD = 64  # rows further on, whose words are fetched from memory meanwhile
 SOME_ROWS = 4096  # of which the median norm is taken
 FARTHEST = 1e18  # whose square is a float32
 
@@ -101,10 +104,11 @@ class CodedCenters(NamedTuple):
         codes = np.zeros((len(places), d + d % 2), dtype=np.int16)
         units = np.zeros(len(places), dtype=np.float32)
         half_norms = np.full(len(places), np.inf, dtype=np.float32)
+        widest = None if order is None else group_panel()
         norm, away = _encode_centers(
             table.exact, table.offset, table.scale, places, codes, units, half_norms
         )
-        panels = Panels.of(codes.view(np.int32), half_norms)
+        panels = Panels.of(codes.view(np.int32), half_norms, widest)
         filled = np.zeros(len(panels.half_norms), dtype=np.float32)
         filled[: len(units)] = units
         reach = norm * (1 + 1e-6)
@@ -150,6 +154,7 @@ def _encode(X, offset, scale, integers, floats):  # type: ignore[no-untyped-def]
     row, at, zero = np.empty(d, X.dtype), floats.shape[1] - 2, X.dtype.type(0)
     share, greatest = X.dtype.type((1 + 1e-6) / GREATEST), zero
     for i in range(n):
+        fetch_next(X, i, 1)
         sq_norm = zero
         for j in range(d):
             value = (X[i, j] - offset[j]) * scale
@@ -206,7 +211,7 @@ def coded_step(  # type: ignore[no-untyped-def]
         row, count = rows_that_may_move(row, memory, travelled, coded.row_ids)
         if count == 0:
             break
-        doubtful += _label_tile(X, count, table, tile, words, centers, coded)
+        doubtful += _label_tile(X, count, table, tile, words, centers, labels, coded)
         if bounded:
             renew_upper(coded, count, slack, travelled.step, memory)
             renew_lower(coded, count, memory)
@@ -231,15 +236,17 @@ def new_coded_tile(words):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _label_tile(X, count, table, tile, words, centers, coded):  # type: ignore[no-untyped-def]
+def _label_tile(X, count, table, tile, words, centers, labels, coded):  # type: ignore[no-untyped-def]
     """Find the labels of the first `count` rows in coded.row_ids, and how clear they are.
 
     Writes to `coded` what `distclust.kernels.assign.assign_tile` writes to `tile`, which
     serves the rows in doubt. Returns how many those are.
     """
-    _score_tile(words, count, centers, coded)
+    _score_tile(words, count, centers, labels, coded)
     write_margins(coded, count, centers)
     doubtful = find_doubtful(coded, count)
+    for place in coded.doubtful[:doubtful]:
+        fetch_row(X, coded.row_ids[place])
     for start in range(0, doubtful, len(tile.row_ids)):
         part = min(doubtful - start, len(tile.row_ids))
         for i in range(part):
@@ -282,20 +289,33 @@ def find_doubtful(coded, count):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _score_tile(words, count, centers, coded):  # type: ignore[no-untyped-def]
-    """Find the two least scores of the first `count` rows in coded.row_ids, and where."""
+def _score_tile(words, count, centers, labels, coded):  # type: ignore[no-untyped-def]
+    """Find the two least scores of the first `count` rows in coded.row_ids, and where.
+
+    Meanwhile the labels they have are fetched.
+    """
     n_words, row_ids, panels = words.shape[1], coded.row_ids, centers.panels
     at, pitch, words_at = words.ctypes.data, words.strides[0], coded.words.ctypes.data
     values_at, norms_at = panels.values.ctypes.data, panels.half_norms.ctypes.data
     units_at = centers.units.ctypes.data
     least, second = coded.least.ctypes.data, coded.second.ctypes.data
-    sq_norms, labels = coded.sq_norms.ctypes.data, coded.labels.ctypes.data
+    sq_norms, found = coded.sq_norms.ctypes.data, coded.labels.ctypes.data
+    labels_at = labels.ctypes.data
     filled = -(-count // LANES) * LANES
     row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, LANES):
-        for part in range(0, LANES, ROWS):
-            after = min(i + AHEAD, filled - LANES) + part
-            see_words(at, pitch, row_ids, i + part, after, n_words, words_at, part)
+        if row_ids[i + LANES - 1] - row_ids[i] == LANES - 1:  # side by side, as those after them
+            ahead = (
+                np.int64(at) + (row_ids[i] + AHEAD) * pitch
+            )  # maybe beyond the last: that does no harm
+            for pair in range(n_words - 2, n_words):
+                fetch_soon(ahead + pair * VECTOR_BYTES)
+        else:
+            ahead, after = np.int64(words_at), min(i + AHEAD, filled - LANES)
+            for place in range(after, after + LANES):
+                fetch_row(words, row_ids[place])
+        fetch_soon(labels_at + 4 * row_ids[i])
+        see_words(at, pitch, row_ids, i, n_words, words_at)
         shift = 4 * i
         nearest_coded(
             words_at,
@@ -304,23 +324,21 @@ def _score_tile(words, count, centers, coded):  # type: ignore[no-untyped-def]
             norms_at,
             units_at,
             panels.counts,
-            (least + shift, second + shift, sq_norms + shift, labels + shift),
+            ahead,
+            (least + shift, second + shift, sq_norms + shift, found + shift),
         )
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def see_words(at, pitch, row_ids, i, after, n_words, words_at, part):  # type: ignore[no-untyped-def]
-    """Transpose `ROWS` rows' words, block by block; the last may overlap the one before.
-
-    Meanwhile the rows that come `after` are fetched.
-    """
+def see_words(at, pitch, row_ids, i, n_words, words_at):  # type: ignore[no-untyped-def]
+    """Transpose the words of a vector of rows, block by block; the last may overlap the others."""
     r0, r1, r2, r3, r4, r5, r6, r7 = row_addresses(at, pitch, row_ids, i)
-    n0, n1, n2, n3, n4, n5, n6, n7 = row_addresses(at, pitch, row_ids, after)
+    s0, s1, s2, s3, s4, s5, s6, s7 = row_addresses(at, pitch, row_ids, i + ROWS)
     for block in range(0, n_words, ROWS):
         column = min(block, n_words - ROWS)
         j = 4 * column
         transpose_words(
             (r0 + j, r1 + j, r2 + j, r3 + j, r4 + j, r5 + j, r6 + j, r7 + j),
-            (n0 + j, n1 + j, n2 + j, n3 + j, n4 + j, n5 + j, n6 + j, n7 + j),
-            words_at + part * 4 + column * VECTOR_BYTES,
+            (s0 + j, s1 + j, s2 + j, s3 + j, s4 + j, s5 + j, s6 + j, s7 + j),
+            words_at + column * VECTOR_BYTES,
         )

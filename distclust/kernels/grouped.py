@@ -33,15 +33,15 @@ from distclust.kernels.coded import (
     see_words,
     write_margins,
 )
+from distclust.kernels.fetching import fetch_next, fetch_row
 from distclust.kernels.intrinsics import lanes_within, loosen
-from distclust.kernels.llvm import ROWS, VECTOR_BYTES
+from distclust.kernels.llvm import VECTOR_BYTES
 from distclust.kernels.moving import (
     DOWN,
     UP,
     bound_above,
     bound_below,
     doubt_about_square,
-    fetch_row,
     move_rows,
     renew_upper,
 )
@@ -198,7 +198,8 @@ def grouped_step(  # type: ignore[no-untyped-def]
         after = min(start + LANES, len(active) - LANES)
         for place in range(after, after + LANES):
             fetch_row(memory.lower, active[place])
-        _see(words, active, start, after, tile)
+            fetch_row(words, active[place])
+        _see(words, active, start, tile)
         write_margins(tile, LANES, groups.centers)
         n_own = _own_groups(tile, groups, memory.labels, looked)
         _look(tile, groups, looked, 0, n_own, found)
@@ -300,6 +301,7 @@ def _active_rows(memory, travelled, per_unit, k):  # type: ignore[no-untyped-def
     others_at, others_pitch = others.ctypes.data, others.strides[0]
     starts, may_change = np.zeros(k + 2, np.int64), np.empty(n, np.bool_)
     for row in range(n):  # without branches: a processor would often guess wrong
+        fetch_next(lower, row, 1)
         label, step = np.uint64(max(labels[row], 0)), np.uint64(since[row])
         near = _units_above((upper[row] + own[step, label]) * UP, per_unit)
         way, within = others_at + since[row] * others_pitch, np.int64(0)
@@ -321,12 +323,11 @@ def _active_rows(memory, travelled, per_unit, k):  # type: ignore[no-untyped-def
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see(words, rows, start, after, tile):  # type: ignore[no-untyped-def]
+def _see(words, rows, start, tile):  # type: ignore[no-untyped-def]
     """Take a vector of rows into the tile; nothing is known of their centers yet."""
     n_words = words.shape[1]
     at, pitch, words_at = words.ctypes.data, words.strides[0], tile.words.ctypes.data
-    for part in range(0, LANES, ROWS):
-        see_words(at, pitch, rows, start + part, after + part, n_words, words_at, part)
+    see_words(at, pitch, rows, start, n_words, words_at)
     tile.least[:LANES], tile.second[:LANES] = np.inf, np.inf
     tile.sq_norms[:LANES] = tile.words[n_words - 1].view(np.float32)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -25,6 +26,7 @@ from distclust.kernels.llvm import (
     VECTOR_BYTES,
     add_product,
     fetch,
+    has_feature,
     insert,
     load,
     plus,
@@ -36,17 +38,25 @@ from distclust.kernels.llvm import (
 )
 
 __all__ = [
-    "WIDTHS",
     "bits_of",
     "fetch_soon",
     "lanes_within",
     "loosen",
     "nearest_block",
+    "panel_widths",
     "transpose_block",
 ]
 
 UNITS = ir.VectorType(ir.IntType(16), VECTOR_BYTES // 2)
-WIDTHS = (8, 4, 2)  # centers whose sums are kept in registers together; for the last few, less
+
+
+@cache
+def panel_widths() -> tuple[int, ...]:
+    """Return how many centers may be in a panel, the most first: all their sums stay in registers.
+
+    Eight would just do to keep multipliers busy; more of them share the loads of a row.
+    """
+    return tuple(range(12 if has_feature("avx512f") else 6, 0, -2))
 
 
 @intrinsic
@@ -175,7 +185,7 @@ def nearest_block(
     half_norms : int
         IN: address of as many values as there are centers.
     panels : tuple of int
-        How many there are of each of `WIDTHS`; wider ones come first.
+        How many there are of each of `panel_widths`; wider ones come first.
     one : float32 or float64
         Its type is that of all values.
     out : tuple of 4 int
@@ -196,7 +206,7 @@ def nearest_block(
         with rows.each_feature() as (_, x):
             add_product(builder, sq_norms, x, x)
         first = ir.Constant(features.type, 0)
-        for i, width in enumerate(WIDTHS):
+        for i, width in enumerate(panel_widths()):
             count = builder.extract_value(counts, i)
             with cgutils.for_range(builder, count) as panel:
                 center = builder.add(first, times(builder, panel.index, width))

@@ -6,16 +6,19 @@ its own shuffles and fused multiply-adds.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 __all__ = [
     "ROWS",
     "VECTOR_BYTES",
     "add_product",
     "fetch",
+    "has_feature",
     "insert",
     "load",
     "mask",
@@ -33,6 +36,12 @@ ROWS = 8  # that are worked on side by side
 _FUSE = ("contract",)  # multiply-adds where the target has them
 
 
+@cache
+def has_feature(name: str) -> bool:
+    """Whether what is compiled here may use an instruction set, such as ``"avx512f"``."""
+    return f"+{name}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+
 def variable(builder: Any, value: Any) -> Any:
     """Make a variable of the whole function, and set it here: in a loop, each time round."""
     place = cgutils.alloca_once(builder, value.type)
@@ -47,15 +56,18 @@ def add_product(builder: Any, place: Any, a: Any, b: Any) -> None:
 
 
 def transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Swap halves of ever shorter runs between pairs of lines: log2(ROWS) rounds."""
-    run = ROWS // 2
+    """Swap halves of ever shorter runs between pairs of lines: log2(ROWS) rounds.
+
+    Of `ROWS` lines; of longer ones, each `ROWS` columns are transposed by themselves.
+    """
+    run, count = ROWS // 2, lines[0].type.count
     while run:
         swapped = list(lines)
         for i in range(ROWS):
             if i & run == 0:
                 a, b = lines[i], lines[i + run]
-                low = [c if c & run == 0 else ROWS + c - run for c in range(ROWS)]
-                high = [c + run if c & run == 0 else ROWS + c for c in range(ROWS)]
+                low = [c if c & run == 0 else count + c - run for c in range(count)]
+                high = [c + run if c & run == 0 else count + c for c in range(count)]
                 swapped[i] = builder.shuffle_vector(a, b, mask(low))
                 swapped[i + run] = builder.shuffle_vector(a, b, mask(high))
         lines, run = swapped, run // 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from distclust.kernels.intrinsics import bits_of, fetch_soon
+from distclust.kernels.fetching import fetch_row
+from distclust.kernels.intrinsics import bits_of
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "bound_above",
     "bound_below",
     "doubt_about_square",
-    "fetch_row",
     "loosen_others",
     "move_rows",
     "renew_lower",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 BATCH = 64  # rows between looks at whether a tile is full
-AHEAD, LINE = 4, 64  # rows whose memory is fetched meanwhile; bytes of it at a time
+AHEAD = 8  # rows whose memory is fetched meanwhile
 UP, DOWN = np.float32(1 + 2.0**-21), np.float32(1 - 2.0**-21)  # for a few roundings
 TINY = np.float32(1e-37)  # and more than an underflow
 FAR = np.float32(2.0**60)  # of lower bounds the greatest: infinity would never loosen
@@ -91,21 +91,16 @@ def move_rows(X, index, found, weights, grid, labels, stats):  # type: ignore[no
             factor = weights[row] * weight_unit
             weight = np.int64(np.rint(factor * weight_scale))
         totals[new] += weight
-        for j in range(d):
-            sums[new, j] += _rounded(X[row, j], offset[j], scale[j], factor)
-        if old >= 0:
-            totals[old] -= weight
+        if old < 0:
             for j in range(d):
-                sums[old, j] -= _rounded(X[row, j], offset[j], scale[j], factor)
+                sums[new, j] += _rounded(X[row, j], offset[j], scale[j], factor)
+            continue
+        totals[old] -= weight
+        for j in range(d):
+            term = _rounded(X[row, j], offset[j], scale[j], factor)
+            sums[new, j] += term
+            sums[old, j] -= term
     return moved
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def fetch_row(X, row):  # type: ignore[no-untyped-def]
-    """Have a row of X fetched from memory meanwhile."""
-    start = X.ctypes.data + row * X.strides[0]
-    for shift in range(0, X.shape[1] * X.itemsize, LINE):
-        fetch_soon(start + shift)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")

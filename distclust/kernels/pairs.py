@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from distclust.kernels.intrinsics import WIDTHS
+from distclust.kernels.intrinsics import panel_widths
 from distclust.kernels.llvm import (
     ROWS,
     VECTOR_BYTES,
@@ -33,10 +33,17 @@ from distclust.kernels.llvm import (
     variable,
 )
 
-__all__ = ["GROUP", "LANES", "nearest_coded", "nearest_coded_group", "transpose_words"]
+__all__ = [
+    "GROUP",
+    "LANES",
+    "group_panel",
+    "nearest_coded",
+    "nearest_coded_group",
+    "transpose_words",
+]
 
 LANES = VECTOR_BYTES // 4  # rows, or centers, of a vector
-GROUP = 2 * WIDTHS[0]  # centers
+GROUP = 16  # centers
 I32 = ir.IntType(32)
 PAIRS = ir.VectorType(I32, LANES)
 FLOAT = ir.FloatType()
@@ -48,30 +55,34 @@ MULTIPLY_ADD = {  # a feature of the target, the instruction, and 16-bit integer
 }
 
 
+def group_panel() -> int:
+    """Return how many centers of a group are in a panel."""
+    return max(width for width in panel_widths() if GROUP % width == 0)
+
+
 @intrinsic
-def transpose_words(_: Any, rows: Any, ahead: Any, target: Any) -> Any:
-    """Write `ROWS` words, of 32 bits, of as many rows, transposed.
+def transpose_words(_: Any, rows: Any, others: Any, target: Any) -> Any:
+    """Write `ROWS` words, of 32 bits, of twice as many rows, transposed.
 
     Parameters
     ----------
-    rows : tuple of `ROWS` int
+    rows, others : tuple of `ROWS` int
         IN: address of each row's words.
-    ahead : tuple of `ROWS` int
-        Addresses of words that are fetched meanwhile.
     target : int
         OUT: address of the first column, written as a row; the next is `VECTOR_BYTES` on.
     """
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        vector, lines = ir.VectorType(I32, ROWS), []
+        half, lines = ir.VectorType(I32, ROWS), []
+        side_by_side = mask([*range(LANES)])
         for row in range(ROWS):
-            fetch(builder, builder.extract_value(args[1], row))
-            lines.append(load(builder, builder.extract_value(args[0], row), vector))
+            left, right = (load(builder, builder.extract_value(a, row), half) for a in args[:2])
+            lines.append(builder.shuffle_vector(left, right, side_by_side))
         for column, line in enumerate(transposed(builder, lines)):
             store(builder, line, plus(builder, args[2], column * VECTOR_BYTES))
         return context.get_dummy_value()
 
-    return types.void(rows, ahead, target), emit
+    return types.void(rows, others, target), emit
 
 
 @intrinsic
@@ -83,6 +94,7 @@ def nearest_coded(
     half_norms: Any,
     units: Any,
     panels: Any,
+    ahead: Any,
     out: Any,
 ) -> Any:
     """Find the two least values of ``half_norms - x.c`` for a vector of coded rows.
@@ -98,18 +110,21 @@ def nearest_coded(
     half_norms, units : int
         IN: addresses of as many float32 as there are centers.
     panels : tuple of int
-        How many there are of each of `WIDTHS`; wider ones come first.
+        How many there are of each of `panel_widths`; wider ones come first.
+    ahead : int
+        Address of memory that is fetched meanwhile, as much as the pairs take: a line a pair,
+        as more at once would keep the processor waiting.
     out : tuple of 4 int
         OUT: addresses of the least and second least values, the squared norms, and the int32
         indices of the least, the lowest of equals.
     """
 
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        words_at, n_words, packed_at, norms_at, units_at, counts, outs = args
+        words_at, n_words, packed_at, norms_at, units_at, counts, ahead_at, outs = args
         least, second, labels = _two_least(builder)
-        rows = _Rows(context, builder, words_at, n_words)
+        rows = _Rows(context, builder, words_at, n_words, ahead_at)
         center = ir.Constant(n_words.type, 0)
-        for i, width in enumerate(WIDTHS):
+        for i, width in enumerate(panel_widths()):
             count = builder.extract_value(counts, i)
             with cgutils.for_range(builder, count) as panel:
                 first = builder.add(center, times(builder, panel.index, width))
@@ -122,7 +137,7 @@ def nearest_coded(
             store(builder, value, builder.extract_value(outs, i))
         return context.get_dummy_value()
 
-    return types.void(words, n_pairs, packed, half_norms, units, panels, out), emit
+    return types.void(words, n_pairs, packed, half_norms, units, panels, ahead, out), emit
 
 
 @intrinsic
@@ -134,9 +149,8 @@ def nearest_coded_group(
     Parameters
     ----------
     words, n_pairs, packed, half_norms, units
-        As for `nearest_coded`, of which the first panels are the widest.
+        As for `nearest_coded`, with all panels as wide as `group_panel`.
     group : int
-        Which of them: so many panels each.
     out : tuple of 6 int
         Addresses. INOUT: the least and second least values so far, and the indices of the
         least. OUT: the same of this group.
@@ -146,9 +160,10 @@ def nearest_coded_group(
         words_at, n_words, packed_at, norms_at, units_at, number, outs = args
         places = [builder.extract_value(outs, i) for i in range(6)]
         rows, own = _Rows(context, builder, words_at, n_words), _two_least(builder)
-        for panel in range(0, GROUP, WIDTHS[0]):
+        width = group_panel()
+        for panel in range(0, GROUP, width):
             first = plus(builder, times(builder, number, GROUP), panel)
-            for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, first, WIDTHS[0])):
+            for c, score in enumerate(rows.scores(packed_at, norms_at, units_at, first, width)):
                 index = builder.trunc(plus(builder, first, c), I32)
                 insert(builder, score, splat(builder, index, LANES), *own)
         least, second, label = map(builder.load, own)
@@ -177,8 +192,11 @@ def _two_least(builder: Any) -> tuple[Any, Any, Any]:
 class _Rows:
     """A vector of coded rows, transposed, at an address."""
 
-    def __init__(self, context: Any, builder: Any, words: Any, n_pairs: Any) -> None:
+    def __init__(
+        self, context: Any, builder: Any, words: Any, n_pairs: Any, ahead: Any = None
+    ) -> None:
         self.context, self.builder, self.words, self.n_pairs = context, builder, words, n_pairs
+        self.ahead = ahead
         after = builder.add(words, times(builder, n_pairs, VECTOR_BYTES))
         self.units = load(builder, after, FLOATS)
         self.sq_norms = load(builder, plus(builder, after, VECTOR_BYTES), FLOATS)
@@ -198,13 +216,23 @@ class _Rows:
             scores.append(builder.fsub(norm, rest, flags=("contract",)))
         return scores
 
+    def _fetched(self, first: Any) -> Any:
+        """Emit what memory to fetch: with the first panel; later, words that are at hand."""
+        if self.ahead is None:
+            return None
+        begins = self.builder.icmp_signed("==", first, ir.Constant(first.type, 0))
+        return self.builder.select(begins, self.ahead, self.words)
+
     def _sums(self, packed: Any, first: Any, width: int) -> list[Any]:
         """Emit the products with a panel of centers."""
         builder = self.builder
         sums = [variable(builder, ir.Constant(PAIRS, None)) for _ in range(width)]
         panel = builder.add(packed, times(builder, builder.mul(first, self.n_pairs), 4))
+        ahead = self._fetched(first)
         with cgutils.for_range(builder, self.n_pairs) as loop:
             shift = times(builder, loop.index, VECTOR_BYTES)
+            if ahead is not None:
+                fetch(builder, builder.add(ahead, shift))
             x = load(builder, builder.add(self.words, shift), PAIRS)
             line = builder.add(panel, times(builder, loop.index, 4 * width))
             for c, place in enumerate(sums):

@@ -16,6 +16,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from distclust.kernels.fetching import fetch_next
+
 __all__ = [
     "Extremes",
     "FixedPoint",
@@ -33,6 +35,7 @@ I64 = npt.NDArray[np.int64]
 
 MAGIC = 1.5 * 2.0**52  # added to |v| < 2**51, it leaves rint(v) in the low bits
 MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
+SIDE_BY_SIDE = 256  # values of rows that are added as one long row
 _ROUNDED_BITS = 51
 _SUM_BITS = 62
 _MAX_EXPONENT = 1000  # keeps products of a scale, and its inverse, normal doubles
@@ -206,21 +209,42 @@ def _add_moments(X, weights, middle, unit, one, out):  # type: ignore[no-untyped
     """Add rounded ``w*z`` and ``w*z*z`` to out (INOUT, (2, d)); empty weights mean one.
 
     Terms are integers of at most `one`: so many of them as stay below 2**53 add exactly
-    in float64, which SIMD does best.
+    in float64, which SIMD does best; some rows are added side by side, as one long row, so
+    that its vectors are full.
     """
     n, d = X.shape
-    step = max(1, int(2.0**52 / one))
-    first, second = np.empty(d, dtype=np.float64), np.empty(d, dtype=np.float64)
-    for start in range(0, n, step):
-        first[:] = 0.0
-        second[:] = 0.0
-        for i in range(start, min(start + step, n)):
-            row = X[i]
-            w = one if weights.shape[0] == 0 else one * weights[i]
-            for j in range(d):
-                z = (np.float64(row[j]) - middle[j]) * unit[j]
-                first[j] += (z * w + MAGIC) - MAGIC
-                second[j] += (z * z * w + MAGIC) - MAGIC
-        for j in range(d):
-            out[0, j] += np.int64(first[j])
-            out[1, j] += np.int64(second[j])
+    values, together = X.ravel(), max(1, SIDE_BY_SIDE // d)
+    length, step = together * d, max(1, int(2.0**52 / one))
+    middles, units, factors = np.empty(length), np.empty(length), np.full(length, one)
+    for j in range(length):
+        middles[j], units[j] = middle[j % d], unit[j % d]
+    first, second = np.zeros(length), np.zeros(length)
+    added = 0
+    for start in range(0, n, together):
+        rows = min(together, n - start)
+        if weights.shape[0] > 0:
+            for i in range(rows):
+                for j in range(i * d, (i + 1) * d):
+                    factors[j] = one * weights[start + i]
+        fetch_next(X, start, rows)
+        at = values[start * d : (start + rows) * d]
+        for j in range(rows * d):
+            z = (np.float64(at[j]) - middles[j]) * units[j]
+            first[j] += (z * factors[j] + MAGIC) - MAGIC
+            second[j] += (z * z * factors[j] + MAGIC) - MAGIC
+        added += 1
+        if added == step:
+            _flush(first, second, out)
+            added = 0
+    _flush(first, second, out)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _flush(first, second, out):  # type: ignore[no-untyped-def]
+    """Add sums of rows side by side to out (INOUT, (2, d)), and begin anew."""
+    d = out.shape[1]
+    for j in range(first.shape[0]):
+        out[0, j % d] += np.int64(first[j])
+        out[1, j % d] += np.int64(second[j])
+    first[:] = 0.0
+    second[:] = 0.0

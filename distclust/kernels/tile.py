@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.intrinsics import WIDTHS, nearest_block, transpose_block
+from distclust.kernels.intrinsics import nearest_block, panel_widths, transpose_block
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
 
 __all__ = [
@@ -47,21 +47,29 @@ class Tile(NamedTuple):
 class Panels(NamedTuple):
     """Centers as `score_tile` reads them: in panels of so many at a time, feature by feature."""
 
-    counts: tuple[int, ...]  # of panels of each of WIDTHS
+    counts: tuple[int, ...]  # of panels of each of panel_widths()
     values: npt.NDArray[Any]  # panels of (d, width), one after another
     half_norms: npt.NDArray[Any]  # a center each
 
     @classmethod
-    def of(cls, centers: npt.NDArray[Any], half_norms: npt.NDArray[Any]) -> Panels:
-        """Arrange centers of shape (k, d); what only fills the last panel is infinitely far."""
+    def of(
+        cls, centers: npt.NDArray[Any], half_norms: npt.NDArray[Any], widest: int | None = None
+    ) -> Panels:
+        """Arrange centers of shape (k, d) in as few panels as can be, of much the same width.
+
+        What only fills the last of them is infinitely far.
+        """
         k, d = centers.shape
-        filled = k + k % WIDTHS[-1]
+        pairs = -(-k // 2)
+        filled, n_panels = 2 * pairs, -(-2 * pairs // (widest or panel_widths()[0]))
+        each, wider = divmod(pairs, n_panels)
+        wanted = {2 * each + 2: wider, 2 * each: n_panels - wider}
         rows = np.zeros((filled, d), dtype=centers.dtype)
         norms = np.full(filled, np.inf, dtype=half_norms.dtype)
         rows[:k], norms[:k] = centers, half_norms
         counts, parts, first = [], [], 0
-        for width in WIDTHS:
-            counts.append((filled - first) // width)
+        for width in panel_widths():
+            counts.append(wanted.get(width, 0))
             last = first + counts[-1] * width
             parts.append(rows[first:last].reshape(-1, width, d).transpose(0, 2, 1).ravel())
             first = last
