@@ -34,7 +34,8 @@ from distclust.data.parquet import ParquetSource
 from distclust.data.transformed import TransformedRows
 from distclust.data.values import Allowed
 from distclust.engine.protocol import Backend, Future
-from distclust.engine.shards import Session, Shards, partitions_for
+from distclust.engine.shards import Session, Shards, partitions_for, threads_here
+from distclust.engine.threads import map_tiles, worker_threads
 from distclust.errors import ConfigError, DataError
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
 
 MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
 ALLOWED = {True: Allowed.FINITE, "allow-nan": Allowed.MISSING, False: Allowed.ANY}
+LARGE = 1 << 23  # bytes of an array that is worth several threads' look
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
 
@@ -162,7 +164,8 @@ def open_input(
         infinity through, ``"allow-nan"`` only NaN. Nulls count as NaN.
     """
     if is_in_memory(X):
-        array = _array_source(estimator, X, sample_weight, reset=reset, finite=finite)
+        threads = threads_here(backend)
+        array = _array_source(estimator, X, sample_weight, threads, reset=reset, finite=finite)
         return Input(source=array, in_memory=array.X)
     if isinstance(X, TransformedRows):
         rows = Input(source=X, assemble=_assembling(X.source, backend))
@@ -179,7 +182,13 @@ def open_input(
 
 
 def _array_source(
-    estimator: BaseEstimator, X: Any, sample_weight: Any, *, reset: bool, finite: bool | str
+    estimator: BaseEstimator,
+    X: Any,
+    sample_weight: Any,
+    threads: int,
+    *,
+    reset: bool,
+    finite: bool | str,
 ) -> ArraySource:
     if isinstance(X, pa.Table | pa.RecordBatch):  # scikit-learn would not see the names
         X, names = as_table_array(X, ALLOWED[finite])
@@ -187,6 +196,8 @@ def _array_source(
         check_features(estimator, X.shape[1], names, reset=reset)
     else:
         _check_integers(X)
+        if finite and _is_surely_finite(X, threads):
+            finite = False  # nothing is left to look for
         X = validate_data(
             estimator,
             X,
@@ -238,6 +249,23 @@ def _assembling(source: Source, backend: Backend) -> Callable[[Sequence[Future]]
         return None
     home: Any = backend
     return lambda parts: home.assemble(source.chunks, source.pieces(parts))
+
+
+def _is_surely_finite(X: Any, threads: int) -> bool:
+    """Whether a large array has finite values alone, as `threads` threads see at once.
+
+    Others are left to scikit-learn, which says what is wrong and knows small arrays as soon.
+    """
+    if type(X) is not np.ndarray or X.dtype.kind != "f" or X.nbytes < LARGE or X.ndim != 2:
+        return False
+    bounds = [len(X) * i // threads for i in range(threads + 1)]
+
+    def is_finite(rows: slice) -> bool:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(X[rows].sum()))
+
+    with worker_threads(threads):
+        return all(map_tiles(is_finite, map(slice, bounds, bounds[1:])))
 
 
 def _check_integers(X: Any) -> None:

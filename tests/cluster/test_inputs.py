@@ -19,6 +19,7 @@ import pytest
 
 import distclust
 from distclust import ConfigError, KMeans
+from distclust.inputs import LARGE
 from tests.cluster.helpers import blobs, row_weights
 
 N = 1000
@@ -307,3 +308,21 @@ def test_ray_dataset_when_the_workers_take_every_cpu() -> None:
     script = [sys.executable, "-c", RAY_DATASET_WITHOUT_A_FREE_CPU]
     run = subprocess.run(script, capture_output=True, text=True, timeout=90)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("place", [0, 400_000, 899_999])
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (-np.inf, "infinity")])
+def test_large_arrays_are_looked_through(place: int, value: float, said: str) -> None:
+    """Threads look at once; what they find is said in scikit-learn's words."""
+    X = np.ones((900_000, 3), dtype=np.float32)
+    assert X.nbytes > LARGE
+    X[place, 1] = value
+    with pytest.raises(ValueError, match=rf"Input X contains {said}"):
+        KMeans(2).fit(X)
+
+
+def test_large_arrays_may_have_sums_that_overflow() -> None:
+    """Then it takes longer to know that the values are finite."""
+    X = np.full((900_000, 3), np.finfo(np.float32).max)
+    X[::2] /= 2
+    assert len(set(KMeans(2, random_state=0).fit(X).labels_[:2].tolist())) == 2
