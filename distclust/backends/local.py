@@ -7,6 +7,7 @@ Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never h
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from distclust.backends.connection import Connection
+from distclust.data.spare import SPARE
 from distclust.data.storage import load_within
 from distclust.engine.protocol import Handle, Ref
 from distclust.engine.threads import worker_threads
@@ -53,6 +55,8 @@ class LocalBackend(Connection):
         self.threads_per_worker = threads_per_worker
         self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
         self._pool = self._executor()
+        SPARE.enter()
+        self._keeping = weakref.finalize(self, SPARE.leave)
 
     def _executor(self) -> Executor:
         return ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
@@ -91,6 +95,7 @@ class LocalBackend(Connection):
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._keeping()  # no longer: at the first call
 
     def _submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `fn` once the futures among its arguments are done: waiting takes no worker."""
@@ -105,7 +110,9 @@ class LocalBackend(Connection):
     ) -> None:
         for arg in args:
             if _is_pending(arg):
-                arg.add_done_callback(lambda _: self._submit_later(result, fn, args))
+                # once: futures keep their callbacks, which must not keep rows that are done with
+                once = [args]
+                arg.add_done_callback(lambda _: self._submit_later(result, fn, once.pop()))
                 return
         if any(isinstance(arg, Future) and arg.cancelled() for arg in args):
             _cancel(result)  # the pool is closing, and must not be asked

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distclust.data.spare import SPARE
 from distclust.errors import ClusterError, ConfigError
 
 __all__ = [
@@ -129,7 +130,8 @@ class Ledger:
         with self._lock:
             fits = n_bytes == 0 or self.in_memory + n_bytes <= limit
             self._add(n_bytes, fits)
-            return fits
+        SPARE.shrink(limit - self.in_memory)
+        return fits
 
     def give_back(self, n_bytes: int, fitted: bool) -> None:
         with self._lock:
@@ -178,8 +180,13 @@ class Storage:
         shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
         n_bytes = math.prod(shape) * dtype.itemsize
         if LEDGER.take(n_bytes, self.room.row_bytes):
-            array = np.empty(shape, dtype)
-            weakref.finalize(array, LEDGER.give_back, n_bytes, True).atexit = False
+            array: npt.NDArray[Any]
+            buffer = SPARE.buffer(n_bytes)
+            if buffer is None:
+                array = buffer = np.empty(shape, dtype)
+            else:
+                array = np.frombuffer(buffer, dtype).reshape(shape)
+            weakref.finalize(buffer, LEDGER.give_back, n_bytes, True).atexit = False
             return array
         mapping = self._map(n_bytes)
         weakref.finalize(mapping, LEDGER.give_back, n_bytes, False).atexit = False
