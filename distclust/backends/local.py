@@ -108,12 +108,11 @@ class LocalBackend(Connection):
     def _submit_later(
         self, result: Future[Any], fn: Callable[..., Any], args: Sequence[Any]
     ) -> None:
-        for arg in args:
-            if _is_pending(arg):
-                # once: futures keep their callbacks, which must not keep rows that are done with
-                once = [args]
-                arg.add_done_callback(lambda _: self._submit_later(result, fn, once.pop()))
-                return
+        pending = next((arg for arg in args if _is_pending(arg)), None)
+        if pending is not None:
+            once = [args]  # futures keep their callbacks, which must not keep the rows
+            pending.add_done_callback(lambda _: self._submit_later(result, fn, once.pop()))
+            return
         if any(isinstance(arg, Future) and arg.cancelled() for arg in args):
             _cancel(result)  # the pool is closing, and must not be asked
             return

@@ -19,11 +19,17 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.assign import CenterTable, assign_tile
+from distclust.kernels.assign import CenterTable
 from distclust.kernels.fetching import fetch_next, fetch_row
 from distclust.kernels.intrinsics import fetch_soon
 from distclust.kernels.llvm import ROWS, VECTOR_BYTES
-from distclust.kernels.moving import move_rows, renew_lower, renew_upper, rows_that_may_move
+from distclust.kernels.moving import (
+    move_rows,
+    renew_lower,
+    renew_upper,
+    rows_that_may_move,
+    see_tile,
+)
 from distclust.kernels.pairs import LANES, group_panel, nearest_coded, transpose_words
 from distclust.kernels.scaling import Frame
 from distclust.kernels.tile import Panels, new_tile, row_addresses
@@ -44,8 +50,9 @@ __all__ = [
 GREATEST = 32700.0  # of a norm in units: no integer beyond 2**15, no sum beyond 2**31
 ROUNDING = 0.01  # units: of float32 arithmetic, in each feature
 LEAST_UNIT = np.float32(1e-30)
-TILE_ROWS = 2048  # more than of other tiles: rows in doubt fill a vector of those
+TILE_ROWS = 2048
 AHEAD = 64  # rows further on, whose words are fetched from memory meanwhile
+IN_DOUBT = 512  # rows that wait to be looked at again: together, they fill vectors
 SOME_ROWS = 4096  # of which the median norm is taken
 FARTHEST = 1e18  # whose square is a float32
 
@@ -206,18 +213,41 @@ def coded_step(  # type: ignore[no-untyped-def]
     tile, coded = new_tile(X, table), new_coded_tile(words)
     slack = (d + 8) * np.finfo(np.float32).eps
     labels, bounded = memory.labels, len(memory.upper) > 0
-    row, seen, moved, doubtful = 0, 0, 0, 0
+    in_doubt, doubtful = np.empty(IN_DOUBT + TILE_ROWS, np.int64), 0
+    row, seen, moved, waiting = 0, 0, 0, 0
     while row < n:
         row, count = rows_that_may_move(row, memory, travelled, coded.row_ids)
         if count == 0:
             break
-        doubtful += _label_tile(X, count, table, tile, words, centers, labels, coded)
+        _score_tile(words, count, centers, labels, coded)
+        write_margins(coded, count, centers)
+        for place in coded.doubtful[: find_doubtful(coded, count)]:
+            in_doubt[waiting] = coded.row_ids[place]
+            coded.labels[place] = labels[in_doubt[waiting]]  # until it is looked at again
+            waiting += 1
+            doubtful += 1
         if bounded:
             renew_upper(coded, count, slack, travelled.step, memory)
             renew_lower(coded, count, memory)
         moved += move_rows(X, coded.row_ids[:count], coded.labels, weights, grid, labels, stats)
         seen += count
+        if waiting >= IN_DOUBT:
+            rows, waiting = in_doubt[:waiting], 0
+            moved += _see_rows(X, weights, table, grid, tile, rows, slack, travelled, memory, stats)
+    rows = in_doubt[:waiting]
+    moved += _see_rows(X, weights, table, grid, tile, rows, slack, travelled, memory, stats)
     return seen, moved, doubtful
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _see_rows(X, weights, table, grid, tile, rows, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
+    """Look at rows as they are; return how many moved."""
+    moved = 0
+    for start in range(0, len(rows), len(tile.row_ids)):
+        part = rows[start : start + len(tile.row_ids)]
+        tile.row_ids[: len(part)] = part
+        moved += see_tile(X, weights, table, grid, tile, len(part), slack, travelled, memory, stats)
+    return moved
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -233,31 +263,6 @@ def new_coded_tile(words):  # type: ignore[no-untyped-def]
         np.zeros((words.shape[1], LANES), np.int32),
         np.zeros(TILE_ROWS, np.int64),
     )
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _label_tile(X, count, table, tile, words, centers, labels, coded):  # type: ignore[no-untyped-def]
-    """Find the labels of the first `count` rows in coded.row_ids, and how clear they are.
-
-    Writes to `coded` what `distclust.kernels.assign.assign_tile` writes to `tile`, which
-    serves the rows in doubt. Returns how many those are.
-    """
-    _score_tile(words, count, centers, labels, coded)
-    write_margins(coded, count, centers)
-    doubtful = find_doubtful(coded, count)
-    for place in coded.doubtful[:doubtful]:
-        fetch_row(X, coded.row_ids[place])
-    for start in range(0, doubtful, len(tile.row_ids)):
-        part = min(doubtful - start, len(tile.row_ids))
-        for i in range(part):
-            tile.row_ids[i] = coded.row_ids[coded.doubtful[start + i]]
-        assign_tile(X, part, table, tile)
-        for i in range(part):
-            place = coded.doubtful[start + i]
-            coded.labels[place] = tile.labels[i]
-            coded.second[place] = coded.least[place]
-            coded.least[place] += coded.margins[place]
-    return doubtful
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -29,16 +29,15 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from distclust.kernels.assign import CenterTable, assign_tile
+from distclust.kernels.assign import CenterTable
 from distclust.kernels.coded import CodedCenters, coded_step
 from distclust.kernels.drift import Travelled
 from distclust.kernels.grouped import MOST_UNITS, Arranged, grouped_step, loosen_groups
 from distclust.kernels.moving import (
     loosen_others,
     move_rows,
-    renew_lower,
-    renew_upper,
     rows_that_may_move,
+    see_tile,
     settle_upper,
 )
 from distclust.kernels.scaling import FixedPoint
@@ -193,16 +192,6 @@ def rounded_rows(X: npt.NDArray[Any], weights: F64 | None, rounding: FixedPoint)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
-    """Compute the labels of the rows in tile.row_ids; move, and count, those that changed."""
-    assign_tile(X, count, table, tile)
-    if len(memory.upper) > 0:
-        renew_upper(tile, count, slack, travelled.step, memory)
-        renew_lower(tile, count, memory)
-    return move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ignore[no-untyped-def]
     n, d = X.shape
     tile = new_tile(X, table)
@@ -212,6 +201,6 @@ def _lloyd_step(X, weights, table, grid, travelled, memory, stats):  # type: ign
         row, count = rows_that_may_move(row, memory, travelled, tile.row_ids)
         if count == 0:
             break
-        moved += _see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
+        moved += see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats)
         seen += count
     return seen, moved

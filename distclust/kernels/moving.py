@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from distclust.kernels.assign import assign_tile
 from distclust.kernels.fetching import fetch_row
 from distclust.kernels.intrinsics import bits_of
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
@@ -25,6 +26,7 @@ __all__ = [
     "renew_lower",
     "renew_upper",
     "rows_that_may_move",
+    "see_tile",
     "settle_upper",
 ]
 
@@ -62,6 +64,16 @@ def rows_that_may_move(row, memory, travelled, row_ids):  # type: ignore[no-unty
             count += not near < far
         row = min(n, row + BATCH)
     return row, count
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def see_tile(X, weights, table, grid, tile, count, slack, travelled, memory, stats):  # type: ignore[no-untyped-def]
+    """Compute the labels of the rows in tile.row_ids; move, and count, those that changed."""
+    assign_tile(X, count, table, tile)
+    if len(memory.upper) > 0:
+        renew_upper(tile, count, slack, travelled.step, memory)
+        renew_lower(tile, count, memory)
+    return move_rows(X, tile.row_ids[:count], tile.labels, weights, grid, memory.labels, stats)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
