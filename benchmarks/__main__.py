@@ -113,6 +113,12 @@ def _kmeans(command: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, help="fraction of the rows, for a quick look"
     )
     command.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="what everyone is given the same values in; in float64, rounding decides no label",
+    )
+    command.add_argument(
         "--json",
         type=Path,
         help="file to append JSON lines to; fits of this commit that it holds are not run again",

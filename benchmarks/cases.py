@@ -88,8 +88,8 @@ class Problem:
 
     Attributes
     ----------
-    X : ndarray of shape (n, d), float32, C order
-    centers : ndarray of shape (k, d), float32
+    X : ndarray of shape (n, d), float32 or float64, C order
+    centers : ndarray of shape (k, d), of the same dtype
         Distinct rows of `X`.
     """
 
@@ -98,15 +98,19 @@ class Problem:
     centers: np.ndarray
 
 
-def make(case: Case, scale: float = 1.0) -> Problem:
-    """Make, or read, the problem of a case with `scale` times its rows."""
+def make(case: Case, scale: float = 1.0, dtype: str = "float32") -> Problem:
+    """Make, or read, the problem of a case with `scale` times its rows.
+
+    Their values are float32, whatever the `dtype` that holds them.
+    """
     rng = np.random.default_rng(SEED)
     X = _blobs(rng, case, scale) if case.load is None else _first(case.load(), scale)
     distinct = np.unique(X[rng.permutation(len(X))[: 4 * case.n_clusters]], axis=0)
     centers = rng.permutation(distinct)[: case.n_clusters]
     if len(centers) < case.n_clusters:
         raise ValueError(f"case {case.name}: {len(X)} rows have too few distinct ones for centers")
-    return Problem(case=case, X=X, centers=np.ascontiguousarray(centers))
+    held = X.astype(dtype, copy=False)
+    return Problem(case=case, X=held, centers=np.ascontiguousarray(centers, dtype=dtype))
 
 
 def _blobs(rng: np.random.Generator, case: Case, scale: float) -> np.ndarray:

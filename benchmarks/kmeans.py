@@ -43,10 +43,12 @@ class Options:
     scale: float
     limit: float
     json: Path | None
+    dtype: str = "float32"
 
     def label(self, case: cases.Case) -> str:
-        """Name a case: a part of its rows is another problem, never pooled with it."""
-        return case.name if self.scale == 1.0 else f"{case.name} x {self.scale:g}"
+        """Name a case: other rows are another problem, never pooled with it."""
+        part = "" if self.scale == 1.0 else f" x {self.scale:g}"
+        return case.name + part + ("" if self.dtype == "float32" else f" {self.dtype}")
 
     def asked(self, case: cases.Case, contender: Contender, budget: int | None) -> report.Line:
         """Return what a JSON line says of how a fit was asked for."""
@@ -142,7 +144,7 @@ def _lines(
             kind, options.workers, options.chunks_per_worker, options.dask_input
         ) as place:
             for case, series in ahead:
-                problem = cases.make(case, options.scale)
+                problem = cases.make(case, options.scale, options.dtype)
                 yield from _measure(series, place, problem, options, references)
                 place.forget()
 

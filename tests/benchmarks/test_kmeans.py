@@ -41,6 +41,7 @@ def measured(mode: str, rows: Path, **options: Any) -> list[report.Line]:
         scale=options.pop("scale", 1.0),
         limit=options.pop("limit", 60.0),
         json=result,
+        **options,
     )
     assert kmeans.run(asked) == 0
     lines = [json.loads(line) for line in result.read_text().splitlines()]
@@ -89,6 +90,14 @@ def test_what_was_interrupted_goes_on(rows: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_part_of_the_rows_is_a_case_of_its_own(rows: Path) -> None:
     lines = measured("iterations", rows, scale=0.5)
     assert {(line["case"], line["n_rows"]) for line in lines} == {("rows k=4 x 0.5", 200)}
+
+
+def test_doubles_of_the_same_values_are_a_case_of_their_own(rows: Path) -> None:
+    """In which rounding decides nothing: everyone ends at the same inertia."""
+    peer, ours = measured("converge", rows, dtype="float64")
+    assert {line["case"] for line in (peer, ours)} == {"rows k=4 float64"}
+    assert ours["inertia"] == pytest.approx(peer["inertia"], rel=1e-12)
+    assert ours["n_iter"] == peer["n_iter"]
 
 
 @pytest.mark.thorough
