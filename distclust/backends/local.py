@@ -27,6 +27,8 @@ __all__ = ["CallingThread", "LocalBackend"]
 class LocalBackend(Connection):
     """Threads of this process.
 
+    While it is open, it keeps some memory of a fit for the next (`distclust.data.spare`).
+
     Parameters
     ----------
     workers : int, optional

@@ -310,9 +310,7 @@ def _score_tile(words, count, centers, labels, coded):  # type: ignore[no-untype
     row_ids[count:filled] = row_ids[count - 1]  # a vector is always full
     for i in range(0, filled, LANES):
         if row_ids[i + LANES - 1] - row_ids[i] == LANES - 1:  # side by side, as those after them
-            ahead = (
-                np.int64(at) + (row_ids[i] + AHEAD) * pitch
-            )  # maybe beyond the last: that does no harm
+            ahead = np.int64(at) + (row_ids[i] + AHEAD) * pitch
             for pair in range(n_words - 2, n_words):
                 fetch_soon(ahead + pair * VECTOR_BYTES)
         else:
