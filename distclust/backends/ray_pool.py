@@ -23,6 +23,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from distclust.backends import worker_environment
+from distclust.data.spare import SPARE
 from distclust.errors import ClusterTimeout
 
 __all__ = ["Pool", "Slot", "listen_on_loopback", "restore_environment_after"]
@@ -33,6 +34,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._residents: dict[int, Any] = {}
+        SPARE.enter()  # for as long as there is this process
 
     def ready(self) -> None:
         """Answer once the process is up."""

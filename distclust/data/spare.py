@@ -1,4 +1,4 @@
-"""Memory of arrays that are gone, kept for the next ones while a backend of this process is open.
+"""Memory of arrays that are gone, kept for the next ones: by open local backends, and Ray actors.
 
 The system hands out memory a page at a time, and zeroed; a virtual machine whose host takes
 back what is free may wait longer for it than a fit computes. What one fit keeps of each row,

@@ -118,7 +118,7 @@ def test_fits_on_a_backend_share_their_memory(kept: Spare) -> None:
         with connect("local", workers=2) as backend:
             first = KMeans(3, init=X[:3], backend=backend).fit(X)
             n_bytes = kept.n_bytes
-            assert n_bytes > 200_000 * 2 * 30
+            assert n_bytes > 200_000 * 2 * 30, "codes of all rows"
             again = KMeans(3, init=X[:3], backend=backend).fit(X)
             assert kept.n_bytes == n_bytes
         assert kept.n_bytes == 0
