@@ -27,6 +27,7 @@ from distclust.backends.ray_pool import (
     Pool,
     Slot,
     listen_on_loopback,
+    packed,
     restore_environment_after,
 )
 from distclust.data.collections import Chunks, Piece, describe, labelled
@@ -135,7 +136,8 @@ class RayBackend(Connection):
         self, fn: Callable[..., Any], at: Handle, *args: Any, to_fetch: bool = False
     ) -> Future:
         home: Resident = at.where
-        return home.slot.actor.call.remote(home.key, home.loaded, fn, *map(native, args))
+        asked = packed(fn, [native(arg) for arg in args])
+        return home.slot.actor.call.remote(home.key, home.loaded, *asked)
 
     def combine(self, fn: Callable[..., Any], futures: Sequence[Future]) -> Future:
         slots = self._pool.usable()  # in turn: a merge is small, an actor is warm

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray._private import ray_constants
 from ray.util.placement_group import (
     placement_group,
@@ -26,7 +27,17 @@ from distclust.backends import worker_environment
 from distclust.data.spare import SPARE
 from distclust.errors import ClusterTimeout
 
-__all__ = ["Pool", "Slot", "listen_on_loopback", "restore_environment_after"]
+__all__ = ["Pool", "Slot", "listen_on_loopback", "packed", "restore_environment_after"]
+
+
+def packed(fn: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, ...]:
+    """Return ``fn(resident, *args)`` for `Worker.call`, all but objects in the store in one piece.
+
+    Ray takes longer to pickle each of some small arguments than them all.
+    """
+    places = [i for i, arg in enumerate(args) if isinstance(arg, ray.ObjectRef)]
+    plain = [None if i in places else arg for i, arg in enumerate(args)]
+    return cloudpickle.dumps((fn, plain, places)), *(args[i] for i in places)
 
 
 class Worker:
@@ -42,8 +53,11 @@ class Worker:
     def load(self, key: int, load: Callable[..., Any], *args: Any) -> None:
         self._residents[key] = load(*args)
 
-    def call(self, key: int, _loaded: None, fn: Callable[..., Any], *args: Any) -> Any:
-        """Run `fn`; if `load` raised, `_loaded` carries its error and Ray raises that."""
+    def call(self, key: int, _loaded: None, asked: bytes, *objects: Any) -> Any:
+        """Do what is `packed`; if `load` raised, `_loaded` carries its error and Ray raises that."""
+        fn, args, places = cloudpickle.loads(asked)
+        for place, value in zip(places, objects, strict=True):
+            args[place] = value
         return fn(self._residents[key], *args)
 
     def run(self, fn: Callable[..., Any], *args: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Memory of arrays that are gone, kept for the next ones: by open local backends, and Ray actors.
+"""Memory of arrays that are gone, kept for the next ones.
+
+An open local backend keeps it, and so do processes that a backend has for itself: Ray actors, and
+workers of a Dask cluster of our own.
 
 The system hands out memory a page at a time, and zeroed; a virtual machine whose host takes
 back what is free may wait longer for it than a fit computes. What one fit keeps of each row,

@@ -35,24 +35,24 @@ __all__ = [
 ]
 
 FAN_IN = 8  # replies merged by one worker-side call; up to this many the driver merges itself
-PARTITIONS_PER_SLOT = 2  # of many rows: a cluster that shrinks can still balance them
-ROWS_WORTH_A_CALL = 1 << 20  # fewer are not split more than there are slots: a call costs time
 LARGEST_ROWS, LARGEST_BYTES = 1 << 22, 1 << 29  # of a partition: what a call makes of it is bounded
 
 
 def partitions_for(n_rows: int, row_nbytes: int, slots: int) -> int:
-    """Return how many partitions to split rows into, where nobody says.
+    """Return how many partitions to split rows into, where nobody says: as many for each slot.
+
+    No more than their size asks for, since a call costs time. Of very many rows a slot has
+    several, so that a cluster that shrinks can balance them.
 
     Examples
     --------
-    >>> partitions_for(1_000_000, 64, slots=2), partitions_for(8_000_000, 64, slots=2)
+    >>> partitions_for(1_000_000, 64, slots=2), partitions_for(10_000_000, 64, slots=2)
     (2, 4)
     >>> partitions_for(100_000_000, 32, slots=2), partitions_for(1_000_000, 8192, slots=2)
     (24, 16)
     """
-    per_slot = min(PARTITIONS_PER_SLOT, max(1, n_rows // (slots * ROWS_WORTH_A_CALL)))
     largest = max(1, min(LARGEST_ROWS, LARGEST_BYTES // max(1, row_nbytes)))
-    return max(slots * per_slot, -(-n_rows // largest))
+    return slots * max(1, -(-n_rows // (slots * largest)))
 
 
 def one_uses_all(backend: Backend) -> bool:

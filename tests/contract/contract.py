@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distclust.data.spare import SPARE
 from distclust.engine.protocol import Backend
 from distclust.errors import DataError, TaskFailed
 
@@ -84,6 +85,10 @@ def raise_value_error(_resident: Any) -> None:
 
 def raise_data_error(_resident: Any) -> None:
     raise DataError("row 7: NaN")
+
+
+def keeps_memory(_resident: Any) -> bool:
+    return SPARE._users > 0
 
 
 class Unpicklable(Exception):

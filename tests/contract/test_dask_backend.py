@@ -12,7 +12,7 @@ import pytest
 
 from distclust.backends import Backend, connect
 from distclust.errors import ClusterError, ClusterTimeout, ConfigError, DistclustError
-from tests.contract.contract import BackendContract, load_range, total
+from tests.contract.contract import BackendContract, keeps_memory, load_range, total
 
 distributed = pytest.importorskip("distributed")
 
@@ -34,7 +34,9 @@ def test_close_leaves_a_foreign_cluster_and_client_alone(dask_cluster: str) -> N
         assert client.status == "running"
         backend.close()  # closing twice does nothing
     with connect("dask", address=dask_cluster) as backend:
-        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
+        at = backend.place(load_range, 0, 3)
+        assert backend.fetch(backend.call(total, at)) == 3.0
+        assert not backend.fetch(backend.call(keeps_memory, at))
     with pytest.raises(ClusterError, match="connection to the Dask scheduler is closed"):
         backend.place(load_range, 0, 3)
 
@@ -53,7 +55,9 @@ def test_threads_of_the_workers_are_shared_out(dask_cluster: str) -> None:
 
 def test_own_cluster_is_on_loopback_and_goes_with_the_backend() -> None:
     with connect("dask", workers=2) as backend:
-        assert backend.fetch(backend.call(total, backend.place(load_range, 0, 3))) == 3.0
+        at = backend.place(load_range, 0, 3)
+        assert backend.fetch(backend.call(total, at)) == 3.0
+        assert backend.fetch(backend.call(keeps_memory, at))
         address = distributed.default_client().scheduler.address
         assert address.startswith("tcp://127.0.0.1:")
     with pytest.raises(ValueError, match="No client"):

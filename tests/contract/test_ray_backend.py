@@ -13,7 +13,7 @@ from distclust.backends import Backend, connect
 from distclust.data.blocks import Partition
 from distclust.data.collections import CollectionSource
 from distclust.errors import ClusterTimeout, ConfigError
-from tests.contract.contract import BackendContract, load_range, total
+from tests.contract.contract import BackendContract, keeps_memory, load_range, total
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -39,6 +39,7 @@ def test_close_leaves_a_joined_cluster_running_and_gives_its_cpus_back(ray_clust
             assert backend.slots == 2
             at = backend.place(load_range, 0, 3)
             assert backend.fetch(backend.call(total, at)) == 3.0
+            assert backend.fetch(backend.call(keeps_memory, at))
         assert ray.is_initialized()
     backend.close()  # closing twice does nothing
     del at  # nor does a handle that outlives its backend

@@ -118,11 +118,11 @@ def test_default_number_of_partitions_is_one_a_worker(backend: Watched) -> None:
     ("n_rows", "row_nbytes", "expected"),
     [
         (10, 8, 3),  # one a worker: the source makes fewer of fewer rows
-        (6 << 20, 8, 6),  # two a worker of a million rows each
-        ((6 << 20) - 1, 8, 3),
-        (100 << 20, 8, 25),  # four million rows at most
-        (1 << 20, 1 << 15, 64),  # half a gigabyte at most
-        (5, 1 << 40, 5),  # a row at least
+        (12 << 20, 8, 3),  # four million rows at most
+        ((12 << 20) + 1, 8, 6),  # as many for each worker
+        (100 << 20, 8, 27),
+        (1 << 20, 1 << 15, 66),  # half a gigabyte at most
+        (5, 1 << 40, 6),  # a row at least
     ],
 )
 def test_rows_are_split_for_three_workers(n_rows: int, row_nbytes: int, expected: int) -> None:
