@@ -54,7 +54,7 @@ class Worker:
         self._residents[key] = load(*args)
 
     def call(self, key: int, _loaded: None, asked: bytes, *objects: Any) -> Any:
-        """Do what is `packed`; if `load` raised, `_loaded` carries its error and Ray raises that."""
+        """Call what is `packed`; if `load` raised, `_loaded` carries its error: Ray raises that."""
         fn, args, places = cloudpickle.loads(asked)
         for place, value in zip(places, objects, strict=True):
             args[place] = value
