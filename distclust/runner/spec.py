@@ -95,7 +95,7 @@ class BackendSpec(Strict):
     workers, threads_per_worker : int or None
         Size of the cluster, or how much of an existing one to use; None uses what is there.
     partitions : int or None
-        Parts the data is split into; None takes one or two a worker, more of many rows. Results
+        Parts the data is split into; None takes one a worker, more of many rows. Results
         do not depend on it.
     memory_limit : str, int or None
         What a worker process should stay within, e.g. ``2GiB``; rows beyond it are kept on
