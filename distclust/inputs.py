@@ -52,6 +52,7 @@ __all__ = [
 
 MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
 ALLOWED = {True: Allowed.FINITE, "allow-nan": Allowed.MISSING, False: Allowed.ANY}
+FLOATS = (np.float32, np.float64)
 LARGE = 1 << 23  # bytes of an array that is worth several threads' look
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
@@ -256,7 +257,7 @@ def _is_surely_finite(X: Any, threads: int) -> bool:
 
     Others are left to scikit-learn, which says what is wrong and knows small arrays as soon.
     """
-    if type(X) is not np.ndarray or X.dtype.kind != "f" or X.nbytes < LARGE or X.ndim != 2:
+    if type(X) is not np.ndarray or X.dtype not in FLOATS or X.nbytes < LARGE or X.ndim != 2:
         return False
     bounds = [len(X) * i // threads for i in range(threads + 1)]
 

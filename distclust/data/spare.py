@@ -11,11 +11,9 @@ the next on the same backend keeps too: it is given the same memory.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import threading
-import weakref
-from typing import Any
+from collections import OrderedDict
 
 __all__ = ["SPARE", "Spare"]
 
@@ -26,17 +24,19 @@ MOST = 1 << 30  # bytes that are kept
 class Spare:
     """Hands out memory: what is kept, where there is some of that size.
 
-    Attributes
-    ----------
-    n_bytes : int
-        Bytes that are kept, and in no array.
+    An array may be collected while another is made, and memory be given back, or let go,
+    between any two lines.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # an array may be collected while another is made
+        self._lock = threading.RLock()
         self._users = 0
-        self._kept: list[mmap.mmap] = []  # the one that is longest unused first
-        self.n_bytes = 0
+        self._kept: OrderedDict[int, mmap.mmap] = OrderedDict()  # the longest unused first
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are kept, and in no array."""
+        return sum(map(len, list(self._kept.values())))
 
     def enter(self) -> None:
         """Keep memory from here on, until all who entered have left."""
@@ -53,34 +53,33 @@ class Spare:
     def shrink(self, n_bytes: int) -> None:
         """Keep no more than so many bytes."""
         with self._lock:
-            while self.n_bytes > max(n_bytes, 0):
-                self.n_bytes -= len(self._kept.pop(0))
+            for key in list(self._kept):
+                if self.n_bytes <= n_bytes:
+                    break
+                self._kept.pop(key, None)
 
-    def buffer(self, n_bytes: int) -> Any:
-        """Return what an array can be made from, and is kept when that is gone.
+    def take(self, n_bytes: int) -> mmap.mmap | None:
+        """Return memory for an array, which is to be given back once that is gone.
 
-        None if nobody keeps memory, or so little.
+        None if nobody keeps memory, or so little, or the system has none.
         """
         if self._users == 0 or n_bytes < LEAST:
             return None
-        mapping = self._taken(n_bytes) or _mapped(n_bytes)
-        buffer = (ctypes.c_char * n_bytes).from_buffer(mapping)
-        weakref.finalize(buffer, self._give_back, mapping).atexit = False
-        return buffer
-
-    def _taken(self, n_bytes: int) -> mmap.mmap | None:
         with self._lock:
-            for place, mapping in enumerate(self._kept):
-                if len(mapping) == n_bytes:
-                    self.n_bytes -= n_bytes
-                    return self._kept.pop(place)
-        return None
+            for key, mapping in list(self._kept.items()):
+                if len(mapping) == n_bytes and self._kept.pop(key, None) is not None:
+                    return mapping
+        try:
+            return _mapped(n_bytes)
+        except OSError:  # what is kept may be in the way
+            self.shrink(0)
+            return None
 
-    def _give_back(self, mapping: mmap.mmap) -> None:
+    def give_back(self, mapping: mmap.mmap) -> None:
+        """Keep the memory of an array that is gone, if somebody keeps any."""
         with self._lock:
             if self._users > 0:
-                self._kept.append(mapping)
-                self.n_bytes += len(mapping)
+                self._kept[id(mapping)] = mapping
                 self.shrink(MOST)
 
 

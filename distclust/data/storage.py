@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import math
 import mmap
 import os
@@ -147,6 +148,31 @@ class Ledger:
 LEDGER = Ledger()
 
 
+def _in_memory(shape: tuple[int, ...], dtype: np.dtype[Any], n_bytes: int) -> npt.NDArray[Any]:
+    """Make an array in memory that is counted already."""
+    mapping = SPARE.take(n_bytes)
+    owner: Any
+    array: npt.NDArray[Any]
+    if mapping is None:
+        try:
+            array = owner = np.empty(shape, dtype)
+        except MemoryError:
+            LEDGER.give_back(n_bytes, True)
+            raise
+    else:
+        owner = (ctypes.c_char * n_bytes).from_buffer(mapping)
+        array = np.frombuffer(owner, dtype).reshape(shape)
+    weakref.finalize(owner, _give_back, n_bytes, mapping).atexit = False
+    return array
+
+
+def _give_back(n_bytes: int, mapping: mmap.mmap | None) -> None:
+    """Keep the memory, then count it as free: nobody is to have it twice in between."""
+    if mapping is not None:
+        SPARE.give_back(mapping)
+    LEDGER.give_back(n_bytes, True)
+
+
 class Storage:
     """Makes the arrays of one partition.
 
@@ -180,14 +206,7 @@ class Storage:
         shape, dtype = (shape,) if isinstance(shape, int) else shape, np.dtype(dtype)
         n_bytes = math.prod(shape) * dtype.itemsize
         if LEDGER.take(n_bytes, self.room.row_bytes):
-            array: npt.NDArray[Any]
-            buffer = SPARE.buffer(n_bytes)
-            if buffer is None:
-                array = buffer = np.empty(shape, dtype)
-            else:
-                array = np.frombuffer(buffer, dtype).reshape(shape)
-            weakref.finalize(buffer, LEDGER.give_back, n_bytes, True).atexit = False
-            return array
+            return _in_memory(shape, dtype, n_bytes)
         mapping = self._map(n_bytes)
         weakref.finalize(mapping, LEDGER.give_back, n_bytes, False).atexit = False
         return np.frombuffer(mapping, dtype).reshape(shape)

@@ -104,7 +104,7 @@ class Groups(NamedTuple):
 
 
 class Arranged(NamedTuple):
-    """Centers in groups, as the kernel reads them: a panel each."""
+    """Centers in groups, as the kernel reads them: some panels each."""
 
     order: I32  # of `Groups`
     group_of: I32

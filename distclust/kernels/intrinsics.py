@@ -1,12 +1,13 @@
 """What numba's Python cannot say to LLVM: shuffles, registers, bits of floats, saturation.
 
-All of it is LLVM IR without a word of any instruction set, which each target lowers to
-its own shuffles and fused multiply-adds. Addresses are plain integers: callers keep them
+All of it is LLVM IR that each target lowers to its own shuffles and fused multiply-adds; only how
+many registers there are is asked. Addresses are plain integers: callers keep them
 inside their arrays.
 
-`nearest_block` is the inner loop of K-Means: one vector of rows against eight centers at a
-time, whose scores never leave the registers (K. Goto and R. van de Geijn, "Anatomy of
-high-performance matrix multiplication", 2008, without the part that stores the product).
+`nearest_block` is the inner loop of K-Means: one vector of rows against as many
+centers at a time as there are registers for, whose scores never leave them (K. Goto and R. van
+de Geijn, "Anatomy of high-performance matrix multiplication", 2008, without the part that stores
+the product).
 """
 
 from __future__ import annotations

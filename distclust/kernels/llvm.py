@@ -1,7 +1,6 @@
 """Pieces of LLVM IR that intrinsics are made of: vectors, and plain integers as addresses.
 
-All of it is LLVM IR without a word of any instruction set, which each target lowers to
-its own shuffles and fused multiply-adds.
+All of it is LLVM IR that each target lowers to its own shuffles and fused multiply-adds.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from distclust.kernels.llvm import (
     ROWS,
     VECTOR_BYTES,
     fetch,
+    has_feature,
     insert,
     load,
     mask,
@@ -50,8 +51,8 @@ FLOAT = ir.FloatType()
 FLOATS = ir.VectorType(FLOAT, LANES)
 
 MULTIPLY_ADD = {  # a feature of the target, the instruction, and 16-bit integers it takes
-    "+avx512bw": ("llvm.x86.avx512.pmaddw.d.512", 32),
-    "+avx2": ("llvm.x86.avx2.pmadd.wd", 16),
+    "avx512bw": ("llvm.x86.avx512.pmaddw.d.512", 32),
+    "avx2": ("llvm.x86.avx2.pmadd.wd", 16),
 }
 
 
@@ -122,7 +123,7 @@ def nearest_coded(
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words_at, n_words, packed_at, norms_at, units_at, counts, ahead_at, outs = args
         least, second, labels = _two_least(builder)
-        rows = _Rows(context, builder, words_at, n_words, ahead_at)
+        rows = _Rows(builder, words_at, n_words, ahead_at)
         center = ir.Constant(n_words.type, 0)
         for i, width in enumerate(panel_widths()):
             count = builder.extract_value(counts, i)
@@ -151,6 +152,7 @@ def nearest_coded_group(
     words, n_pairs, packed, half_norms, units
         As for `nearest_coded`, with all panels as wide as `group_panel`.
     group : int
+        Its number.
     out : tuple of 6 int
         Addresses. INOUT: the least and second least values so far, and the indices of the
         least. OUT: the same of this group.
@@ -159,7 +161,7 @@ def nearest_coded_group(
     def emit(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         words_at, n_words, packed_at, norms_at, units_at, number, outs = args
         places = [builder.extract_value(outs, i) for i in range(6)]
-        rows, own = _Rows(context, builder, words_at, n_words), _two_least(builder)
+        rows, own = _Rows(builder, words_at, n_words), _two_least(builder)
         width = group_panel()
         for panel in range(0, GROUP, width):
             first = plus(builder, times(builder, number, GROUP), panel)
@@ -192,10 +194,8 @@ def _two_least(builder: Any) -> tuple[Any, Any, Any]:
 class _Rows:
     """A vector of coded rows, transposed, at an address."""
 
-    def __init__(
-        self, context: Any, builder: Any, words: Any, n_pairs: Any, ahead: Any = None
-    ) -> None:
-        self.context, self.builder, self.words, self.n_pairs = context, builder, words, n_pairs
+    def __init__(self, builder: Any, words: Any, n_pairs: Any, ahead: Any = None) -> None:
+        self.builder, self.words, self.n_pairs = builder, words, n_pairs
         self.ahead = ahead
         after = builder.add(words, times(builder, n_pairs, VECTOR_BYTES))
         self.units = load(builder, after, FLOATS)
@@ -237,16 +237,15 @@ class _Rows:
             line = builder.add(panel, times(builder, loop.index, 4 * width))
             for c, place in enumerate(sums):
                 center = splat(builder, load(builder, plus(builder, line, 4 * c), I32), LANES)
-                total = _add_pairs(self.context, builder, builder.load(place), x, center)
+                total = _add_pairs(builder, builder.load(place), x, center)
                 builder.store(total, place)
         return [builder.load(place) for place in sums]
 
 
-def _add_pairs(context: Any, builder: Any, total: Any, a: Any, b: Any) -> Any:
+def _add_pairs(builder: Any, total: Any, a: Any, b: Any) -> Any:
     """Emit adding the products of two vectors of pairs."""
-    features = context.codegen().magic_tuple()[2].split(",")
     for feature, (name, count) in MULTIPLY_ADD.items():
-        if feature in features:
+        if has_feature(feature):
             return builder.add(total, _multiply_add(builder, name, count, a, b))
     sixteen = ir.Constant(PAIRS, [16] * LANES)
     products = [

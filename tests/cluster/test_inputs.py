@@ -326,3 +326,12 @@ def test_large_arrays_may_have_sums_that_overflow() -> None:
     X = np.full((900_000, 3), np.finfo(np.float32).max)
     X[::2] /= 2
     assert len(set(KMeans(2, random_state=0).fit(X).labels_[:2].tolist())) == 2
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(float).max, reason="no such type")
+def test_large_arrays_of_longer_floats_are_looked_through_as_doubles() -> None:
+    X = np.ones((LARGE // 16, 2), dtype=np.longdouble)
+    X[7, 1] = np.longdouble(2) ** 1100  # finite, but not as a double
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        KMeans(2).fit(X)

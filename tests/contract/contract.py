@@ -57,6 +57,10 @@ def total(resident: Any, *others: Any) -> float:
     return float(np.sum(resident)) + sum(float(np.sum(other)) for other in others)
 
 
+def listed(resident: Any, *others: Any) -> list[Any]:
+    return [resident, *others]
+
+
 def scaled(resident: Any, factor: Any) -> Any:
     return resident * factor
 
@@ -155,6 +159,8 @@ class BackendContract:
         one, two = (backend.place(load_range, start, start + 2) for start in (0, 10))
         halo = backend.call(scaled, two, backend.put(2.0))
         assert backend.fetch(backend.call(total, one, halo, backend.put(5.0))) == 48.0
+        placed = backend.fetch(backend.call(listed, one, "plain", halo, backend.put(5.0)))
+        np.testing.assert_equal(placed, [[0.0, 1.0], "plain", [20.0, 22.0], 5.0])
 
     @pytest.mark.parametrize("n", [3, 1_000_000], ids=["small", "8 MB"])
     def test_put(self, backend: Backend, n: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,61 @@ def test_only_so_much_is_kept(kept: Spare, monkeypatch: pytest.MonkeyPatch) -> N
     n_bytes = kept.n_bytes
     del small
     assert kept.n_bytes == n_bytes, "so little is not worth it"
+    kept.leave()
+
+
+def test_memory_may_be_let_go_while_some_is_looked_for(kept: Spare) -> None:
+    """As by a garbage collection, which may run at any time, of arrays that are kept."""
+
+    class Mapping:
+        collects = False
+
+        def __len__(self) -> int:
+            if self.collects:
+                self.collects = False
+                kept.shrink(0)
+            return LEAST
+
+    kept.enter()
+    mapping = Mapping()
+    kept.give_back(mapping)
+    mapping.collects = True
+    assert kept.take(LEAST) is not mapping
+    assert kept.n_bytes == 0
+    kept.leave()
+
+
+def test_what_is_kept_is_in_nobodys_way(kept: Spare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no more memory, what is kept is let go."""
+    storage, before = Storage(), LEDGER.in_memory
+    kept.enter()
+    storage.empty(WORDS, np.float32)
+    assert kept.n_bytes == LEAST
+
+    def no_more(n_bytes: int) -> Any:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(spare, "_mapped", no_more)
+    array = storage.full(2 * WORDS, 4, np.float32)
+    assert (array == 4).all()
+    assert (kept.n_bytes, LEDGER.in_memory - before) == (0, 2 * LEAST)
+    with pytest.raises(MemoryError):
+        storage.empty(1 << 60, np.int8)
+    assert LEDGER.in_memory - before == 2 * LEAST
+    kept.leave()
+
+
+def test_memory_is_kept_before_it_counts_as_free(
+    kept: Spare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread that takes it in between would have it beside what is kept."""
+    seen = []
+    monkeypatch.setattr(LEDGER, "give_back", lambda *_: seen.append(kept.n_bytes))
+    kept.enter()
+    Storage().empty(WORDS, np.float32)
+    assert seen == [LEAST]
+    monkeypatch.undo()
+    LEDGER.give_back(LEAST, True)
     kept.leave()
 
 

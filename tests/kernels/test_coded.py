@@ -21,10 +21,10 @@ from distclust.kernels.scaling import FixedPoint, Frame, extremes
 N = 700  # more than one vector, and a part of one
 
 
-def rows(d: int, dtype: str, seed: int = 0) -> npt.NDArray[Any]:
+def rows(d: int, dtype: str, seed: int = 0, n: int = N) -> npt.NDArray[Any]:
     """Overlapping rows of features of different scales."""
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(N, d)) * rng.uniform(0.1, 10, d) + 100
+    X = rng.normal(size=(n, d)) * rng.uniform(0.1, 10, d) + 100
     return np.ascontiguousarray(X, dtype=dtype)
 
 
@@ -104,6 +104,20 @@ def test_what_codes_cannot_tell_apart_is_looked_at_again(dtype: str) -> None:
     assert not np.isin(labels, [2, 5, 8, 11]).any()  # of equals, the first
 
 
+@pytest.mark.parametrize("every", [1, 3, 40])
+def test_rows_in_doubt_wait_for_more_across_tiles(every: int) -> None:
+    """All are looked at, however many there are in a tile of 2,048."""
+    X = rows(20, "float32", n=7001)
+    X[::every] = X[5]  # as far from either of two centers
+    centers = X[10:16].copy()
+    centers[2] = centers[4] = X[5] + np.float32(1e-4)
+    frame = frame_of(X)
+    table = center_table(centers, frame)
+    labels, counts = labels_by_codes(X, table, frame)
+    np.testing.assert_array_equal(labels, nearest_labels(X, table))
+    assert counts.doubtful >= len(range(0, 7001, every))
+
+
 @pytest.mark.parametrize("far", [1e15, 1e25])
 def test_centers_far_away(far: float) -> None:
     X = rows(18, "float32")
@@ -130,9 +144,10 @@ def test_products_are_exact_at_the_greatest() -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize(("cpu", "features"), [("haswell", "+avx2,+fma"), ("nehalem", "+sse4.2")])
 def test_processors_without_the_instruction(cpu: str, features: str, tmp_path: Path) -> None:
-    """The other tests of this module, compiled for other processors."""
+    """The other tests of this module, and of memory in K-Means, compiled for other processors."""
     others = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     env = {**os.environ, **others, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [__file__, str(Path(__file__).with_name("test_lloyd.py"))]
     ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
