@@ -1,7 +1,8 @@
 """The Dask backend: partitions and results as futures of a distributed client.
 
 All are tasks, never scattered data, so Dask itself computes again what a lost worker
-held. No module but this and `distclust.backends.dask_requests` imports dask or distributed.
+held. No module but this, `distclust.backends.dask_cluster` and `distclust.backends.dask_requests`
+imports dask or distributed.
 
 The scheduler takes some milliseconds for a message, however many tasks are in it. So
 calls are sent together, as soon as one of them is waited for. Those whose result only comes
@@ -15,9 +16,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
-import logging
 import math
-import os
 import sys
 import threading
 import traceback
@@ -41,12 +40,11 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 from distributed.utils import CancelledError
 
-from distclust.backends import native, worker_environment
-from distclust.backends.address import refuse_strangers
+from distclust.backends import native
 from distclust.backends.connection import Connection
+from distclust.backends.dask_cluster import connected
 from distclust.backends.dask_requests import Home, Requests, Unanswered
 from distclust.data.collections import Chunks, Piece, describe, known_looks, labels_of
-from distclust.data.spare import SPARE
 from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Future, Handle, Ref
 from distclust.errors import ClusterError, ClusterTimeout, DistclustError, TaskFailed, WorkerLost
@@ -65,7 +63,6 @@ LOST = (
 
 SEND_INTERVAL = 0.002  # seconds that tasks wait to be sent together; a client's default is 0.01
 PAUSE_SHARE = 0.8  # of a worker's memory limit, where Dask stops giving it tasks
-PROFILE_INTERVAL = "distributed.worker.profile.interval"
 INLINE_BYTES = 1 << 20  # values up to this size travel with each call
 
 _configuring = threading.Lock()
@@ -135,7 +132,7 @@ class DaskBackend(Connection):
         self._unsent: list[Call] = []
         self._sending = threading.RLock()  # backends may be shared by threads
         with contextlib.ExitStack() as started:
-            self._client = client or _connected(
+            self._client = client or connected(
                 started, address, workers, insecure, timeout=timeout, security=security
             )
             comm = self._client.scheduler_comm  # sends tasks sooner, as long as we are here
@@ -337,76 +334,9 @@ class DaskBackend(Connection):
         return [count for _, count in sorted(self._client.nthreads().items())[:workers]]
 
 
-class KeepsMemory(distributed.WorkerPlugin):
-    """Has a worker keep memory of a fit for the next, for as long as there is its process."""
-
-    name = "distclust-memory"
-
-    def setup(self, worker: distributed.Worker) -> None:
-        SPARE.enter()
-
-
 def _identity(value: Any) -> Any:
     return value
 
 
 async def _result(task: distributed.Future) -> Any:
     return await task
-
-
-def _connected(
-    started: contextlib.ExitStack,
-    address: str | None,
-    workers: int | None,
-    insecure: bool,
-    **options: Any,
-) -> distributed.Client:
-    """Return the current client, or one of our own that `started` closes."""
-    if address is None:
-        with contextlib.suppress(ValueError):
-            return distributed.default_client()
-        target: Any = _start_cluster(workers)
-        started.callback(target.close)
-        options["direct_to_workers"] = True
-    else:
-        refuse_strangers(
-            address,
-            authenticated=address.startswith(("tls://", "inproc://")),
-            insecure=insecure,
-            remedy="use its tls:// address, with security=",
-        )
-        target = address
-    try:
-        client = distributed.Client(target, **options)
-    except OSError as error:
-        raise ClusterTimeout(
-            f"no Dask scheduler answered at {address!r} within {options['timeout']:g} s: {error}"
-        ) from error
-    started.callback(client.close)
-    if address is None:
-        client.register_plugin(KeepsMemory())
-    return client
-
-
-def _start_cluster(workers: int | None) -> distributed.LocalCluster:
-    """Start processes for one call at a time each, that listen to this machine only.
-
-    Stealing is off: a task that moves would pull its resident partition after it. Workers look
-    less often than by default at what they are doing: kernels are long.
-    """
-    config: dict[str, Any] = {"distributed.scheduler.work-stealing": False}
-    if dask.config.get(PROFILE_INTERVAL) == "10ms":
-        config[PROFILE_INTERVAL] = "100ms"  # which saves 2 % of the cores
-    try:
-        with dask.config.set(config):
-            return distributed.LocalCluster(
-                n_workers=workers or len(os.sched_getaffinity(0)),
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.ERROR,
-                env=worker_environment(),
-            )
-    except RuntimeError as error:
-        remedy = "a script has to connect under `if __name__ == '__main__':`"
-        raise ClusterError(f"Dask's worker processes did not start; {remedy}") from error

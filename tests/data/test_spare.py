@@ -21,6 +21,7 @@ WORDS = LEAST // 4  # float32 of an array that is worth it
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spare]:
     """What this process keeps, from here on nothing, by one user."""
+    gc.collect()  # or arrays of other tests are given back during this one
     fresh = Spare()
     monkeypatch.setattr("distclust.data.storage.SPARE", fresh)
     monkeypatch.setattr("distclust.backends.local.SPARE", fresh)
@@ -152,7 +153,6 @@ def test_memory_is_kept_before_it_counts_as_free(
 
 def test_rows_come_before_what_is_kept(kept: Spare, tmp_path: Path) -> None:
     """Within a limit, what is kept makes room."""
-    gc.collect()
     wanted = LEDGER.in_memory + 3 * LEAST
     room = Room(memory_limit=RUNTIME_BYTES + wanted * 3 // 2 + 2, scratch_dir=str(tmp_path))
     storage = Storage(room)
