@@ -25,6 +25,7 @@ from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from distclust.backends import home_of, resolve
+from distclust.backends.local import CallingThread
 from distclust.data.arrays import ArraySource, as_table_array
 from distclust.data.blocks import Source
 from distclust.data.collections import CollectionSource
@@ -102,8 +103,12 @@ def opened(
     reset: bool,
     finite: bool | str = True,
 ) -> Iterator[tuple[Backend, Input]]:
-    """Open X on the backend that `wanted` means, which is closed afterwards if made here."""
-    backend, owned = resolve(wanted, X)
+    """Open X on the backend that `wanted` means, which is closed afterwards if made here.
+
+    Unless a cluster or a Backend is wanted, who asks works on rows of this process too.
+    """
+    here = wanted in ("auto", "local") and is_in_memory(X)
+    backend, owned = (CallingThread(), True) if here else resolve(wanted, X)
     try:
         yield (
             backend,

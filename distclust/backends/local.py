@@ -1,7 +1,8 @@
 """The embedded backend: partitions in this process, calls on a thread pool.
 
 Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never happens.
-`CallingThread` is for rows so few that waking a thread takes longer than a call.
+`CallingThread` is for rows that are in this process already, which need no more partitions
+than their size asks for: it saves waking workers and, of few rows, any other thread.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class LocalBackend(Connection):
             if value is not None and value < 1:
                 raise ConfigError(f"{what}={value} must be at least 1")
         self.threads_per_worker = threads_per_worker
-        self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
+        self.slots = workers or max(1, _usable_cores() // threads_per_worker)
         self._pool = self._executor()
         SPARE.enter()
         self._keeping = weakref.finalize(self, SPARE.leave)
@@ -127,10 +128,17 @@ class LocalBackend(Connection):
 
 
 class CallingThread(LocalBackend):
-    """The thread that asks: each call is done at once, and cannot be given up."""
+    """The thread that asks: each call is done at once, and cannot be given up.
 
-    def __init__(self) -> None:
-        super().__init__(workers=1)
+    Parameters
+    ----------
+    threads : int, optional
+        Kernel threads of a call, the one that asks included; as many as there are usable
+        cores unless given.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__(workers=1, threads_per_worker=threads or _usable_cores())
         self._limits = ExitStack()
         self._limits.enter_context(worker_threads(1))  # once, rather than in each call
 
@@ -157,6 +165,10 @@ class _AtOnce(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _is_pending(arg: Any) -> bool:

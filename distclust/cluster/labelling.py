@@ -15,7 +15,7 @@ import numpy.typing as npt
 from distclust.cluster.metric import Euclidean
 from distclust.cluster.steps import Progress, Run, advance
 from distclust.data.blocks import Block, Partition, Share
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.threads import map_tiles, n_threads, n_threads_for
 from distclust.kernels.assign import (
     CenterTable,
     assign,
@@ -76,7 +76,8 @@ def label_rows(partition: Partition, run: Run, frame: Frame, keep_labels: bool) 
             total = merge_labellings(total, Labelling(exact_sum(weighted), sizes, kept))
         return total
 
-    return reduce(merge_labellings, map_tiles(of_share, partition.shares(n_threads())))
+    threads = n_threads_for(partition.n_rows * table.exact.size)
+    return reduce(merge_labellings, map_tiles(of_share, partition.shares(threads)))
 
 
 def label_runs(partition: Partition, runs: Sequence[Run], frame: Frame) -> list[Labelling]:

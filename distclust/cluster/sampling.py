@@ -99,14 +99,14 @@ def _kmeans_here(sample: ArraySource, k: int, data: DataStats, seed: int, backen
 
     def run(number: int) -> LloydResult:
         key = seed + (number << 32)  # seeds of fits are below 2**32
-        with sharded_here(sample, k, data, backend, share=at_once) as (shards, about):
+        with sharded_here(sample, data, backend, share=at_once) as (shards, about):
             start = data.metric.start(kmeans_parallel(shards, k, about, key))
             return lloyd(shards, start, about, max_iter=HEAT_ITER, tol=TOL, striding=True)
 
     with worker_threads(at_once):
         heats = map_tiles(run, range(n_runs))
     best = min(heats, key=lambda result: min(result.inertia_history))
-    with sharded_here(sample, k, data, backend) as (shards, about):
+    with sharded_here(sample, data, backend) as (shards, about):
         return lloyd(shards, best.centers, about, max_iter=FINAL_ITER, tol=TOL).centers
 
 

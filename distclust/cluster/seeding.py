@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.backends.local import CallingThread, LocalBackend
+from distclust.backends.local import CallingThread
 from distclust.cluster.drawing import (
     Drawn,
     distinct_rows,
@@ -36,7 +36,7 @@ from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition, Share
 from distclust.engine.protocol import Backend
 from distclust.engine.shards import Session, Shards, threads_here
-from distclust.engine.threads import map_tiles, n_threads, worker_threads
+from distclust.engine.threads import map_tiles, n_threads, n_threads_for, worker_threads
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_exponent, exact_sum, exact_value
 from distclust.kernels.keyed import keyed_uniform
@@ -53,8 +53,6 @@ CANDIDATE_ITERATIONS = 10
 MOST_STARTS = 16  # of k-means++ on candidates; together they are cheap:
 PRODUCTS_OF_STARTS = 1 << 28
 START_STAGE = 1 << 33  # of the keys; no other drawing gets there
-PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
-PRODUCTS_OF_STEP = 1 << 25  # of Lloyd's; most are spared, and a thread costs more than waking
 _POTENTIAL_BITS = 50  # a sum of rounded costs stays below 2**51
 
 Rows = npt.NDArray[Any]
@@ -116,7 +114,7 @@ def kmeans_parallel(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
     centers = _choose(candidates, k, data, seed, shards.session.backend, MOST_STARTS)
     if len(centers) < k:
         return np.resize(centers, (k, candidates.n_features))
-    with sharded_here(candidates, k, data, shards.session.backend) as (few, about):
+    with sharded_here(candidates, data, shards.session.backend) as (few, about):
         return lloyd(few, centers, about, max_iter=CANDIDATE_ITERATIONS, tol=0.0).centers
 
 
@@ -150,13 +148,14 @@ def _choose(
     weights = rows.weights
     points = rows.X.astype(np.float64) * data.frame.scale
     n_trials = 2 + int(np.log(k))
-    n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // (points.size * k * n_trials)))
+    products = points.size * k * n_trials
+    n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // products))
 
     def start(number: int) -> tuple[I64, float]:
         uniforms = keyed_uniform(seed, START_STAGE + number, 0, k * n_trials)
         return choose_greedily(points, weights, uniforms.reshape(k, n_trials))
 
-    with worker_threads(_threads(backend, points.size * k * n_starts)):
+    with worker_threads(n_threads_for(products * n_starts, threads_here(backend))):
         found = map_tiles(start, range(n_starts))
     chosen, _ = min(found, key=lambda result: result[1])
     return rows.X[chosen]
@@ -164,23 +163,15 @@ def _choose(
 
 @contextmanager
 def sharded_here(
-    rows: ArraySource, k: int, data: DataStats, backend: Backend, *, share: int = 1
+    rows: ArraySource, data: DataStats, backend: Backend, *, share: int = 1
 ) -> Iterator[tuple[Shards, DataStats]]:
-    """Shard a few weighted rows for K-Means on threads of this process, and describe them.
+    """Shard a few weighted rows for K-Means in this process, and describe them.
 
-    On one in `share` of the threads, if so many are at it at once; on none but the one that
-    asks, if the rows are too few to share.
+    On one in `share` of its threads, if so many are at it at once.
     """
-    threads = rows.n_rows * rows.n_features * k // PRODUCTS_OF_STEP
-    threads = min(threads, threads_here(backend) // share)
-    with LocalBackend(workers=threads) if threads > 1 else CallingThread() as here:
-        shards = Session(here).shard(rows, here.slots)
+    with CallingThread(max(1, threads_here(backend) // share)) as here:
+        shards = Session(here).shard(rows)
         yield shards, describe(shards, data.dtype, weighted=True, metric=data.metric)
-
-
-def _threads(backend: Backend, products: int) -> int:
-    """Return how many threads of this process to use, if there are products to share."""
-    return max(1, min(threads_here(backend), products // PRODUCTS_PER_THREAD))
 
 
 def _greedy(shards: Shards, k: int, data: DataStats, seed: int) -> Rows:
@@ -250,7 +241,8 @@ def _take_nearer(
             known.labels[rows][nearer] = labels[nearer] + before
             known.sq_dist[rows][nearer] = sq_dist[nearer]
 
-    map_tiles(of_share, partition.shares(n_threads()))
+    products = partition.n_rows * batch.size
+    map_tiles(of_share, partition.shares(n_threads_for(products)))
 
 
 def _nearest_of(batch: Rows, frame: Frame) -> Callable[[Rows], tuple[npt.NDArray[np.int32], F64]]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.data.blocks import Block, Partition, Share
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.threads import map_tiles, n_threads, n_threads_for
 from distclust.kernels.assign import CenterTable, center_table
 from distclust.kernels.coded import CodedCenters, Codes, coded_words, encode
 from distclust.kernels.drift import Drift, Travelled
@@ -188,7 +188,8 @@ def advance(
         return changes
 
     before = [Change(move.last.stats, Counts(0, 0)) for move in moves]
-    changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(n_threads())), before)
+    threads = n_threads_for(sum(partition.n_rows * move.table.exact.size for move in moves))
+    changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(threads)), before)
     done = [
         move.last.after(move.table, change, partition)
         for move, change in zip(moves, changes, strict=True)

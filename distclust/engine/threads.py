@@ -19,9 +19,10 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["map_tiles", "n_threads", "worker_threads"]
+__all__ = ["map_tiles", "n_threads", "n_threads_for", "worker_threads"]
 
 MOST_THREADS = 256  # beside those that call
+PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
 
 Tile = TypeVar("Tile")
 Result = TypeVar("Result")
@@ -32,6 +33,11 @@ _threads: contextvars.ContextVar[int] = contextvars.ContextVar("distclust_thread
 def n_threads() -> int:
     """Return how many kernel threads the current call may use."""
     return _threads.get()
+
+
+def n_threads_for(products: int, most: int | None = None) -> int:
+    """Return how many of them, or of `most`, so many multiplications are worth waking for."""
+    return max(1, min(most or n_threads(), products // PRODUCTS_PER_THREAD))
 
 
 @contextlib.contextmanager
