@@ -40,7 +40,7 @@ from distclust.engine.threads import map_tiles, n_threads, n_threads_for, worker
 from distclust.kernels.assign import assign, center_table, sq_distances
 from distclust.kernels.exact_sum import exact_exponent, exact_sum, exact_value
 from distclust.kernels.keyed import keyed_uniform
-from distclust.kernels.plusplus import choose_greedily
+from distclust.kernels.plusplus import Points, choose_greedily
 from distclust.kernels.potential import remaining_potentials
 from distclust.kernels.scaling import Frame
 
@@ -146,9 +146,9 @@ def _choose(
     """
     assert rows.weights is not None  # `distinct_rows` adds them up
     weights = rows.weights
-    points = rows.X.astype(np.float64) * data.frame.scale
+    points = Points.of(rows.X.astype(np.float64) * data.frame.scale)
     n_trials = 2 + int(np.log(k))
-    products = points.size * k * n_trials
+    products = rows.X.size * k * n_trials
     n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // products))
 
     def start(number: int) -> tuple[I64, float]:

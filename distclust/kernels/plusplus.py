@@ -10,7 +10,7 @@ which points are distinct, are as exact as the points.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from distclust.kernels.potential import sq_distances_to
 from distclust.kernels.scaling import MAGIC, MAGIC_BITS
 
-__all__ = ["choose_greedily"]
+__all__ = ["Points", "choose_greedily"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -28,13 +28,26 @@ _SUM_BITS = 50  # of the whole potential, in the units it is summed in
 _TILE = 240  # points whose features stay in L1 or L2
 
 
-def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, float]:
+class Points(NamedTuple):
+    """Points in tiles of shape (d, `_TILE`), for any number of choices among them."""
+
+    exact: F64
+    seen: npt.NDArray[np.float32]  # from the middle
+
+    @classmethod
+    def of(cls, points: F64) -> Self:
+        """Arrange points of shape (n, d), scaled so that distances are of order one."""
+        middle = points.min(axis=0) / 2 + points.max(axis=0) / 2
+        return cls(_tiles(points), _tiles((points - middle).astype(np.float32)))
+
+
+def choose_greedily(points: Points, weights: F64, uniforms: F64) -> tuple[I64, float]:
     """Choose points as centers.
 
     Parameters
     ----------
-    points : ndarray of shape (n, d)
-        Scaled so that distances are of order one.
+    points : Points
+        n of them.
     weights : ndarray of shape (n,)
         At least zero, and one of them above; less than 1e-308 of the largest is zero.
     uniforms : ndarray of shape (k, n_trials)
@@ -51,14 +64,13 @@ def choose_greedily(points: F64, weights: F64, uniforms: F64) -> tuple[I64, floa
     Examples
     --------
     >>> points = np.array([[0.0], [0.1], [1.0], [1.1], [1.2]])
-    >>> chosen, potential = choose_greedily(points, np.ones(5), np.full((2, 3), 0.5))
+    >>> uniforms = np.full((2, 3), 0.5)
+    >>> chosen, potential = choose_greedily(Points.of(points), np.ones(5), uniforms)
     >>> sorted(points[chosen].ravel().tolist()), round(potential, 3)
     ([0.0, 1.0], 0.06)
     """
-    middle = points.min(axis=0) / 2 + points.max(axis=0) / 2
-    exact, seen = _tiles(points), _tiles((points - middle).astype(np.float32))
     chosen = np.empty(len(uniforms), np.int64)
-    count, potential = _choose(exact, seen, weights / weights.max(), uniforms, chosen)
+    count, potential = _choose(*points, weights / weights.max(), uniforms, chosen)
     return chosen[:count], potential
 
 
