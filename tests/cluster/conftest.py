@@ -9,6 +9,13 @@ import pytest
 
 import distclust
 from distclust.backends.local import LocalBackend
+from distclust.engine import threads
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_shared_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all threads of a call at work in this process, as on the many rows of real data."""
+    monkeypatch.setattr(threads, "PRODUCTS_PER_THREAD", 1)
 
 
 @pytest.fixture(params=["local", "ray", "dask"], scope="module")

@@ -19,6 +19,7 @@ import pytest
 
 import distclust
 from distclust import ConfigError, KMeans
+from distclust.backends.local import LocalBackend
 from distclust.inputs import LARGE
 from tests.cluster.helpers import blobs, row_weights
 
@@ -77,6 +78,20 @@ def test_rows_in_memory(form: str, X: np.ndarray, model: KMeans) -> None:
     np.testing.assert_array_equal(fitted.predict(rows), model.labels_)
     np.testing.assert_array_equal(fitted.transform(rows), model.transform(X))
     assert fitted.score(rows) == model.score(X)
+
+
+@pytest.mark.parametrize("name", ["auto", "local"])
+def test_no_workers_are_woken_for_rows_in_memory(
+    name: str, X: np.ndarray, model: KMeans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: LocalBackend) -> None:
+        raise AssertionError("workers were started")
+
+    monkeypatch.setattr(LocalBackend, "_executor", start)
+    fitted = KMeans(backend=name, **PARAMS).fit(X)
+    np.testing.assert_array_equal(fitted.predict(X), model.labels_)
+    with pytest.raises(AssertionError, match="workers were started"):
+        distclust.connect("local")
 
 
 @pytest.mark.parametrize("form", ["pandas", "polars", "Arrow", "Arrow batch"])

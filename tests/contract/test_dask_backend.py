@@ -14,7 +14,15 @@ from distclust.backends import Backend, connect
 from distclust.errors import ClusterError, ClusterTimeout, ConfigError, DistclustError
 from tests.contract.contract import BackendContract, keeps_memory, load_range, total
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+
+TICK = "distributed.admin.tick.interval"
+
+
+def tick(_resident: Any) -> Any:
+    """How often the event loop of a worker looks at itself."""
+    return dask.config.get(TICK)
 
 
 class TestDaskBackend(BackendContract):
@@ -58,12 +66,18 @@ def test_own_cluster_is_on_loopback_and_goes_with_the_backend() -> None:
         at = backend.place(load_range, 0, 3)
         assert backend.fetch(backend.call(total, at)) == 3.0
         assert backend.fetch(backend.call(keeps_memory, at))
+        assert backend.fetch(backend.call(tick, at)) == "500ms"
         address = distributed.default_client().scheduler.address
         assert address.startswith("tcp://127.0.0.1:")
     with pytest.raises(ValueError, match="No client"):
         distributed.default_client()
     with pytest.raises(ClusterTimeout, match="no Dask scheduler answered"):
         connect("dask", address=address, timeout=0.5)
+
+
+def test_own_cluster_keeps_to_what_the_user_set() -> None:
+    with dask.config.set({TICK: "40ms"}), connect("dask", workers=1) as backend:
+        assert backend.fetch(backend.call(tick, backend.place(load_range, 0, 3))) == "40ms"
 
 
 def test_workers_that_do_not_come(dask_cluster: str) -> None:

@@ -11,7 +11,13 @@ import pytest
 from distclust.engine.events import StageDone, StageProgress, StageStarted
 from distclust.engine.loop import IN_FLIGHT_PER_SLOT, Reply, Tag
 from distclust.engine.shards import FAN_IN, Session, merge_replies, partitions_for
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.threads import (
+    PRODUCTS_PER_THREAD,
+    map_tiles,
+    n_threads,
+    n_threads_for,
+    worker_threads,
+)
 from distclust.errors import DataError
 from tests.engine.helpers import (
     Gate,
@@ -236,6 +242,14 @@ def test_calls_have_the_threads_of_their_worker_and_blas_has_one(threads: int) -
             assert found == seen == threads
             assert blas <= {1}
     assert n_threads() == 1
+
+
+def test_few_products_are_not_worth_other_threads() -> None:
+    few, some, many = (PRODUCTS_PER_THREAD * times for times in (1, 3, 100))
+    assert [n_threads_for(products) for products in (0, few, many)] == [1, 1, 1]
+    with worker_threads(4):
+        assert [n_threads_for(products) for products in (0, few, some, many)] == [1, 1, 3, 4]
+        assert n_threads_for(many, 2) == 2
 
 
 def square_tiles(resident: int) -> list[int]:
