@@ -13,7 +13,7 @@ Ray Dataset                                       Ray Dataset with a ``label`` c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from sklearn.utils import check_array, get_tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from distclust.backends import home_of, resolve
-from distclust.backends.local import CallingThread
+from distclust.backends.local import LocalBackend
 from distclust.data.arrays import ArraySource, as_table_array
 from distclust.data.blocks import Source
 from distclust.data.collections import CollectionSource
@@ -105,15 +105,17 @@ def opened(
 ) -> Iterator[tuple[Backend, Input]]:
     """Open X on the backend that `wanted` means, which is closed afterwards if made here.
 
-    Unless a cluster or a Backend is wanted, who asks works on rows of this process too.
+    Of the local one, the thread that asks does the calls on rows of this process, unless these
+    are to be split.
     """
-    here = wanted in ("auto", "local") and is_in_memory(X)
-    backend, owned = (CallingThread(), True) if here else resolve(wanted, X)
+    backend, owned = resolve(wanted, X)
+    split = getattr(estimator, "n_partitions", None) is not None
+    here: AbstractContextManager[Backend] = nullcontext(backend)
+    if isinstance(backend, LocalBackend) and is_in_memory(X) and not split:
+        here = backend.here()
     try:
-        yield (
-            backend,
-            open_input(estimator, X, sample_weight, backend, reset=reset, finite=finite),
-        )
+        with here as at:
+            yield at, open_input(estimator, X, sample_weight, at, reset=reset, finite=finite)
     finally:
         if owned:
             backend.close()

@@ -1,8 +1,8 @@
 """The embedded backend: partitions in this process, calls on a thread pool.
 
 Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never happens.
-`CallingThread` is for rows that are in this process already, which need no more partitions
-than their size asks for: it saves waking workers and, of few rows, any other thread.
+`CallingThread` is for rows that are in this process already and need not be split: it saves
+waking workers and, if there is little to do, any other thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from distclust.backends.connection import Connection
 from distclust.data.spare import SPARE
-from distclust.data.storage import load_within
+from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Handle, Ref
 from distclust.engine.threads import worker_threads
 from distclust.errors import ConfigError, DistclustError, TaskFailed
@@ -63,6 +63,11 @@ class LocalBackend(Connection):
 
     def _executor(self) -> Executor:
         return ThreadPoolExecutor(self.slots, thread_name_prefix="distclust-worker")
+
+    def here(self) -> CallingThread:
+        """Return a backend of all these threads, on which the one that asks does the calls."""
+        threads = min(self.slots * self.threads_per_worker, _usable_cores())
+        return CallingThread(threads, self.room)
 
     def threads_for(self, partitions: int) -> int:
         """Kernel threads of a call: workers without a partition leave theirs to the others."""
@@ -132,13 +137,15 @@ class CallingThread(LocalBackend):
 
     Parameters
     ----------
-    threads : int, optional
-        Kernel threads of a call, the one that asks included; as many as there are usable
-        cores unless given.
+    threads : int, default=1
+        Kernel threads of a call, the one that asks included.
+    room : Room, optional
+        What this process may use.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        super().__init__(workers=1, threads_per_worker=threads or _usable_cores())
+    def __init__(self, threads: int = 1, room: Room | None = None) -> None:
+        super().__init__(workers=1, threads_per_worker=threads)
+        self.room = room or self.room
         self._limits = ExitStack()
         self._limits.enter_context(worker_threads(1))  # once, rather than in each call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,18 +81,19 @@ def test_rows_in_memory(form: str, X: np.ndarray, model: KMeans) -> None:
     assert fitted.score(rows) == model.score(X)
 
 
-@pytest.mark.parametrize("name", ["auto", "local"])
-def test_no_workers_are_woken_for_rows_in_memory(
-    name: str, X: np.ndarray, model: KMeans, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("split", [None, 2])
+def test_workers_are_woken_for_rows_in_memory_if_these_are_split(
+    split: int | None, X: np.ndarray, model: KMeans
 ) -> None:
-    def start(_: LocalBackend) -> None:
-        raise AssertionError("workers were started")
+    before = workers()
+    with LocalBackend(workers=2) as backend:
+        fitted = KMeans(backend=backend, n_partitions=split, **PARAMS).fit(X)
+        np.testing.assert_array_equal(fitted.predict(X), model.labels_)
+        assert (workers() > before) == (split is not None)
 
-    monkeypatch.setattr(LocalBackend, "_executor", start)
-    fitted = KMeans(backend=name, **PARAMS).fit(X)
-    np.testing.assert_array_equal(fitted.predict(X), model.labels_)
-    with pytest.raises(AssertionError, match="workers were started"):
-        distclust.connect("local")
+
+def workers() -> int:
+    return sum(each.name.startswith("distclust-worker") for each in threading.enumerate())
 
 
 @pytest.mark.parametrize("form", ["pandas", "polars", "Arrow", "Arrow batch"])

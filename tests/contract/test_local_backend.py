@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -68,6 +69,14 @@ def _second(_: Any, value: Any) -> Any:
 
 def _divide_by(_: Any, value: int) -> float:
     return 1 / value
+
+
+def test_whoever_asks_here_has_all_threads_and_the_same_room() -> None:
+    with LocalBackend(workers=1, memory_limit="3GiB") as backend, backend.here() as here:
+        assert (here.slots, here.threads_for(1), here.room) == (1, 1, backend.room)
+    cores = len(os.sched_getaffinity(0))
+    with LocalBackend(workers=cores, threads_per_worker=2) as backend, backend.here() as here:
+        assert here.threads_for(1) == here.threads_for(7) == cores
 
 
 def test_the_calling_thread_does_it_all() -> None:
