@@ -54,6 +54,7 @@ __all__ = [
 MIN_ROWS_PER_PARTITION = 4096  # smaller inputs are not worth splitting unless asked
 ALLOWED = {True: Allowed.FINITE, "allow-nan": Allowed.MISSING, False: Allowed.ANY}
 FLOATS = (np.float32, np.float64)
+FEW_VALUES = 1 << 21  # rows of no more are not worth waking workers
 LARGE = 1 << 23  # bytes of an array that is worth several threads' look
 LABELS_IN_MEMORY = 250_000_000  # rows; a gigabyte of int32 labels
 
@@ -105,20 +106,24 @@ def opened(
 ) -> Iterator[tuple[Backend, Input]]:
     """Open X on the backend that `wanted` means, which is closed afterwards if made here.
 
-    Of the local one, the thread that asks does the calls on rows of this process, unless these
-    are to be split.
+    Of the local one, the thread that asks does the calls on a few rows of this process, unless
+    these are to be split.
     """
     backend, owned = resolve(wanted, X)
     split = getattr(estimator, "n_partitions", None) is not None
-    here: AbstractContextManager[Backend] = nullcontext(backend)
-    if isinstance(backend, LocalBackend) and is_in_memory(X) and not split:
-        here = backend.here()
     try:
-        with here as at:
-            yield at, open_input(estimator, X, sample_weight, at, reset=reset, finite=finite)
+        rows = open_input(estimator, X, sample_weight, backend, reset=reset, finite=finite)
+        with nullcontext(backend) if split else _where_it_pays(backend, rows) as at:
+            yield at, rows
     finally:
         if owned:
             backend.close()
+
+
+def _where_it_pays(backend: Backend, rows: Input) -> AbstractContextManager[Backend]:
+    """Return the backend, or a part of it that wakes no workers for a few rows."""
+    few = rows.in_memory is not None and rows.source.n_rows * rows.source.n_features <= FEW_VALUES
+    return backend.here() if few and isinstance(backend, LocalBackend) else nullcontext(backend)
 
 
 @contextmanager

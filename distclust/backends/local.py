@@ -1,8 +1,7 @@
 """The embedded backend: partitions in this process, calls on a thread pool.
 
 Arrays are shared, not copied. Nothing here can be lost, so `WorkerLost` never happens.
-`CallingThread` is for rows that are in this process already and need not be split: it saves
-waking workers and, if there is little to do, any other thread.
+`CallingThread` is for rows so few that waking workers takes longer than a call.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -19,8 +18,7 @@ from distclust.backends.connection import Connection
 from distclust.data.spare import SPARE
 from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Handle, Ref
-from distclust.engine.threads import worker_threads
-from distclust.errors import ConfigError, DistclustError, TaskFailed
+from distclust.errors import ClusterError, ConfigError, DistclustError, TaskFailed
 
 __all__ = ["CallingThread", "LocalBackend"]
 
@@ -66,6 +64,8 @@ class LocalBackend(Connection):
 
     def here(self) -> CallingThread:
         """Return a backend of all these threads, on which the one that asks does the calls."""
+        if not self._keeping.alive:
+            raise ClusterError("the local backend is closed")
         threads = min(self.slots * self.threads_per_worker, _usable_cores())
         return CallingThread(threads, self.room)
 
@@ -144,14 +144,8 @@ class CallingThread(LocalBackend):
     """
 
     def __init__(self, threads: int = 1, room: Room | None = None) -> None:
-        super().__init__(workers=1, threads_per_worker=threads)
-        self.room = room or self.room
-        self._limits = ExitStack()
-        self._limits.enter_context(worker_threads(1))  # once, rather than in each call
-
-    def close(self) -> None:
-        super().close()
-        self._limits.close()
+        limits = (room.memory_limit, room.scratch_dir) if room else (None, None)
+        super().__init__(1, threads, memory_limit=limits[0], scratch_dir=limits[1])
 
     def _executor(self) -> Executor:
         return _AtOnce()
@@ -163,12 +157,12 @@ class CallingThread(LocalBackend):
 
 
 class _AtOnce(Executor):
-    """Runs what it is given before it returns."""
+    """Runs what it is given before it returns, in a context of its own as on another thread."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         try:
-            future.set_result(fn(*args, **kwargs))
+            future.set_result(Context().run(fn, *args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future

@@ -76,7 +76,7 @@ def label_rows(partition: Partition, run: Run, frame: Frame, keep_labels: bool) 
             total = merge_labellings(total, Labelling(exact_sum(weighted), sizes, kept))
         return total
 
-    threads = n_threads_for(partition.n_rows * table.exact.size)
+    threads = n_threads_for(partition.n_rows, table.exact.size)
     return reduce(merge_labellings, map_tiles(of_share, partition.shares(threads)))
 
 

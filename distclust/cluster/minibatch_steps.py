@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.data.blocks import PIECE_ROWS, Block, Partition, Share
-from distclust.engine.threads import map_tiles, n_threads
+from distclust.engine.threads import map_tiles, n_threads_for
 from distclust.kernels.assign import assign, center_table
 from distclust.kernels.exact_sum import exact_sum
 from distclust.kernels.lloyd import ClusterStats, merge_stats, rounded_rows
@@ -106,7 +106,7 @@ def batch_stats(
     if line is not None and ticks is not None:
         batch = Partition([Block(rows, 0) for _, rows in _hit(partition, line, ticks)])
     nothing = BatchStats(ClusterStats.empty(*centers.shape), 0)
-    found = map_tiles(of_share, batch.shares(n_threads()))
+    found = map_tiles(of_share, batch.shares(n_threads_for(batch.n_rows, centers.size)))
     return reduce(merge_batch_stats, found, nothing)
 
 

@@ -148,14 +148,15 @@ def _choose(
     weights = rows.weights
     points = Points.of(rows.X.astype(np.float64) * data.frame.scale)
     n_trials = 2 + int(np.log(k))
-    products = rows.X.size * k * n_trials
-    n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // products))
+    products = rows.n_features * k * n_trials
+    n_starts = max(1, min(most_starts, PRODUCTS_OF_STARTS // (rows.n_rows * products)))
+    threads = n_threads_for(rows.n_rows, products * n_starts, threads_here(backend))
 
     def start(number: int) -> tuple[I64, float]:
         uniforms = keyed_uniform(seed, START_STAGE + number, 0, k * n_trials)
         return choose_greedily(points, weights, uniforms.reshape(k, n_trials))
 
-    with worker_threads(n_threads_for(products * n_starts, threads_here(backend))):
+    with worker_threads(threads):
         found = map_tiles(start, range(n_starts))
     chosen, _ = min(found, key=lambda result: result[1])
     return rows.X[chosen]
@@ -169,7 +170,8 @@ def sharded_here(
 
     On one in `share` of its threads, if so many are at it at once.
     """
-    with CallingThread(max(1, threads_here(backend) // share)) as here:
+    threads = max(1, threads_here(backend) // share)
+    with worker_threads(1), CallingThread(threads) as here:  # BLAS is limited once for all calls
         shards = Session(here).shard(rows)
         yield shards, describe(shards, data.dtype, weighted=True, metric=data.metric)
 
@@ -241,8 +243,7 @@ def _take_nearer(
             known.labels[rows][nearer] = labels[nearer] + before
             known.sq_dist[rows][nearer] = sq_dist[nearer]
 
-    products = partition.n_rows * batch.size
-    map_tiles(of_share, partition.shares(n_threads_for(products)))
+    map_tiles(of_share, partition.shares(n_threads_for(partition.n_rows, batch.size)))
 
 
 def _nearest_of(batch: Rows, frame: Frame) -> Callable[[Rows], tuple[npt.NDArray[np.int32], F64]]:

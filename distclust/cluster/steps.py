@@ -188,7 +188,7 @@ def advance(
         return changes
 
     before = [Change(move.last.stats, Counts(0, 0)) for move in moves]
-    threads = n_threads_for(sum(partition.n_rows * move.table.exact.size for move in moves))
+    threads = n_threads_for(partition.n_rows, sum(move.table.exact.size for move in moves))
     changes = reduce(_merge_changes, map_tiles(of_share, partition.shares(threads)), before)
     done = [
         move.last.after(move.table, change, partition)

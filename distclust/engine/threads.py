@@ -23,6 +23,7 @@ __all__ = ["map_tiles", "n_threads", "n_threads_for", "worker_threads"]
 
 MOST_THREADS = 256  # beside those that call
 PRODUCTS_PER_THREAD = 1 << 23  # fewer take less time than waking a thread does
+PRODUCTS_PER_ROW = 256  # that take as long as what is done once a row
 
 Tile = TypeVar("Tile")
 Result = TypeVar("Result")
@@ -35,9 +36,10 @@ def n_threads() -> int:
     return _threads.get()
 
 
-def n_threads_for(products: int, most: int | None = None) -> int:
-    """Return how many of them, or of `most`, so many multiplications are worth waking for."""
-    return max(1, min(most or n_threads(), products // PRODUCTS_PER_THREAD))
+def n_threads_for(n_rows: int, products: int, most: int | None = None) -> int:
+    """Return how many of them, or of `most`, are worth waking for so many products a row."""
+    work = n_rows * (products + PRODUCTS_PER_ROW)
+    return max(1, min(most or n_threads(), work // PRODUCTS_PER_THREAD))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from distclust.backends.local import LocalBackend
 from distclust.engine import threads
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def few_rows_are_shared_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have all threads of a call at work in this process, as on the many rows of real data."""
     monkeypatch.setattr(threads, "PRODUCTS_PER_THREAD", 1)

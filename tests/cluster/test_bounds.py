@@ -22,6 +22,8 @@ from distclust.engine.threads import worker_threads
 from distclust.kernels.scaling import FixedPoint, Frame, extremes
 from tests.cluster.helpers import blobs, digest, row_weights
 
+pytestmark = pytest.mark.usefixtures("few_rows_are_shared_out_too")
+
 N = 3000
 NO_ROOM = Room(memory_limit=1)  # for any row: all are on disk
 

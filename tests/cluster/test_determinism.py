@@ -26,6 +26,8 @@ from tests.cluster.helpers import (
 )
 from tests.faults.scripted import Fault, ScriptedBackend
 
+pytestmark = pytest.mark.usefixtures("few_rows_are_shared_out_too")
+
 PARAMS: dict[str, Any] = {"n_clusters": 6, "random_state": 3, "max_iter": 12}
 N_MANY = 9000  # more rows than are all candidates
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_info
 
 import distclust
 from distclust import ConfigError, KMeans
@@ -81,19 +81,40 @@ def test_rows_in_memory(form: str, X: np.ndarray, model: KMeans) -> None:
     assert fitted.score(rows) == model.score(X)
 
 
+def test_workers_are_woken_for_many_rows(X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distclust.inputs.FEW_VALUES", X.size - 1)
+    with LocalBackend(workers=2) as backend:
+        KMeans(backend=backend, **PARAMS).fit(X)
+        assert backend._pool._threads  # type: ignore[attr-defined]
+
+
+def test_users_functions_are_called_as_ever(X: np.ndarray) -> None:
+    """BLAS has its threads, and calls do not see how the user treats floating-point errors."""
+
+    def init(X: np.ndarray, n_clusters: int, random_state: Any) -> np.ndarray:
+        blas.append([pool["num_threads"] for pool in threadpool_info()])
+        return X[:n_clusters]
+
+    blas: list[list[int]] = [[pool["num_threads"] for pool in threadpool_info()]]
+    KMeans(init=init, n_clusters=4, n_init=1).fit(X)
+    assert blas[1] == blas[0]
+    weights = np.full(N, 1e-300)
+    with np.errstate(all="raise"):
+        raising = KMeans(4, random_state=0).fit(X * 1e160, sample_weight=weights)
+    np.testing.assert_array_equal(
+        raising.labels_, KMeans(4, random_state=0).fit(X * 1e160, sample_weight=weights).labels_
+    )
+
+
 @pytest.mark.parametrize("split", [None, 2])
-def test_workers_are_woken_for_rows_in_memory_if_these_are_split(
+def test_workers_are_woken_for_few_rows_if_these_are_split(
     split: int | None, X: np.ndarray, model: KMeans
 ) -> None:
-    before = workers()
     with LocalBackend(workers=2) as backend:
         fitted = KMeans(backend=backend, n_partitions=split, **PARAMS).fit(X)
         np.testing.assert_array_equal(fitted.predict(X), model.labels_)
-        assert (workers() > before) == (split is not None)
-
-
-def workers() -> int:
-    return sum(each.name.startswith("distclust-worker") for each in threading.enumerate())
+        workers = backend._pool._threads  # type: ignore[attr-defined]
+        assert bool(workers) == (split is not None)
 
 
 @pytest.mark.parametrize("form", ["pandas", "polars", "Arrow", "Arrow batch"])

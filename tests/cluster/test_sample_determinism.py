@@ -21,6 +21,8 @@ from distclust.engine.shards import Session
 from tests.cluster.helpers import Killer, at_stage, blobs, row_weights, sha
 from tests.faults.scripted import Fault, ScriptedBackend
 
+pytestmark = pytest.mark.usefixtures("few_rows_are_shared_out_too")
+
 N = 3000
 CASES: dict[str, dict[str, Any]] = {
     "predict, uniform": {"clusterer": KMeans(6), "sampling": "uniform", "assign": "predict"},

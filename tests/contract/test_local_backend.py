@@ -16,7 +16,7 @@ from distclust.backends.local import CallingThread, LocalBackend
 from distclust.data.arrays import ArraySource
 from distclust.data.blocks import Partition
 from distclust.engine.shards import Session
-from distclust.errors import DataError, TaskFailed
+from distclust.errors import ClusterError, DataError, TaskFailed
 from tests.contract.contract import BackendContract
 
 
@@ -77,6 +77,8 @@ def test_whoever_asks_here_has_all_threads_and_the_same_room() -> None:
     cores = len(os.sched_getaffinity(0))
     with LocalBackend(workers=cores, threads_per_worker=2) as backend, backend.here() as here:
         assert here.threads_for(1) == here.threads_for(7) == cores
+    with pytest.raises(ClusterError, match="closed"):
+        backend.here()
 
 
 def test_the_calling_thread_does_it_all() -> None:

@@ -12,6 +12,7 @@ from distclust.engine.events import StageDone, StageProgress, StageStarted
 from distclust.engine.loop import IN_FLIGHT_PER_SLOT, Reply, Tag
 from distclust.engine.shards import FAN_IN, Session, merge_replies, partitions_for
 from distclust.engine.threads import (
+    PRODUCTS_PER_ROW,
     PRODUCTS_PER_THREAD,
     map_tiles,
     n_threads,
@@ -246,10 +247,11 @@ def test_calls_have_the_threads_of_their_worker_and_blas_has_one(threads: int) -
 
 def test_few_products_are_not_worth_other_threads() -> None:
     few, some, many = (PRODUCTS_PER_THREAD * times for times in (1, 3, 100))
-    assert [n_threads_for(products) for products in (0, few, many)] == [1, 1, 1]
+    assert [n_threads_for(1, products) for products in (0, few, many)] == [1, 1, 1]
     with worker_threads(4):
-        assert [n_threads_for(products) for products in (0, few, some, many)] == [1, 1, 3, 4]
-        assert n_threads_for(many, 2) == 2
+        assert [n_threads_for(1, products) for products in (0, few, some, many)] == [1, 1, 3, 4]
+        assert n_threads_for(1, many, 2) == 2
+        assert n_threads_for(3 * PRODUCTS_PER_THREAD // PRODUCTS_PER_ROW, 0) == 3
 
 
 def square_tiles(resident: int) -> list[int]:
