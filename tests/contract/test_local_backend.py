@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -69,6 +70,18 @@ def _second(_: Any, value: Any) -> Any:
 
 def _divide_by(_: Any, value: int) -> float:
     return 1 / value
+
+
+def test_calls_do_not_see_how_the_user_treats_floating_point_errors() -> None:
+    with np.errstate(divide="raise"), LocalBackend(workers=1) as backend, backend.here() as here:
+        for each in (backend, here):
+            at = each.place(np.zeros, 2)
+            assert each.fetch(each.call(_logarithm, at)) == -np.inf
+
+
+def _logarithm(zeros: Any) -> float:
+    with warnings.catch_warnings(action="ignore"):
+        return float(np.log(zeros)[0])
 
 
 def test_whoever_asks_here_has_all_threads_and_the_same_room() -> None:
