@@ -112,7 +112,7 @@ class BisectingKMeans(CenterEstimator):
         Where to run. ``"auto"`` goes where X lives. Rows held by this process are
         predicted in this process, unless a Backend is given.
     n_partitions : int, optional
-        Parts the rows are split into; unless given, one a worker, more of many rows.
+        Parts the rows are split into; unless given, one for few rows, else as many as pay.
 
     Attributes
     ----------
