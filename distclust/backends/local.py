@@ -18,6 +18,7 @@ from distclust.backends.connection import Connection
 from distclust.data.spare import SPARE
 from distclust.data.storage import Room, load_within
 from distclust.engine.protocol import Handle, Ref
+from distclust.engine.shards import threads_here
 from distclust.errors import ClusterError, ConfigError, DistclustError, TaskFailed
 
 __all__ = ["CallingThread", "LocalBackend"]
@@ -54,7 +55,7 @@ class LocalBackend(Connection):
             if value is not None and value < 1:
                 raise ConfigError(f"{what}={value} must be at least 1")
         self.threads_per_worker = threads_per_worker
-        self.slots = workers or max(1, _usable_cores() // threads_per_worker)
+        self.slots = workers or max(1, len(os.sched_getaffinity(0)) // threads_per_worker)
         self._pool = self._executor()
         SPARE.enter()
         self._keeping = weakref.finalize(self, SPARE.leave)
@@ -66,8 +67,7 @@ class LocalBackend(Connection):
         """Return a backend of all these threads, on which the one that asks does the calls."""
         if not self._keeping.alive:
             raise ClusterError("the local backend is closed")
-        threads = min(self.slots * self.threads_per_worker, _usable_cores())
-        return CallingThread(threads, self.room)
+        return CallingThread(threads_here(self), self.room)
 
     def threads_for(self, partitions: int) -> int:
         """Kernel threads of a call: workers without a partition leave theirs to the others."""
@@ -166,10 +166,6 @@ class _AtOnce(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _is_pending(arg: Any) -> bool:
