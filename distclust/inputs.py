@@ -113,17 +113,19 @@ def opened(
     split = getattr(estimator, "n_partitions", None) is not None
     try:
         rows = open_input(estimator, X, sample_weight, backend, reset=reset, finite=finite)
-        with nullcontext(backend) if split else _where_it_pays(backend, rows) as at:
+        with _where_it_pays(backend, rows, split) as at:
             yield at, rows
     finally:
         if owned:
             backend.close()
 
 
-def _where_it_pays(backend: Backend, rows: Input) -> AbstractContextManager[Backend]:
-    """Return the backend, or a part of it that wakes no workers for a few rows."""
-    few = rows.in_memory is not None and rows.source.n_rows * rows.source.n_features <= FEW_VALUES
-    return backend.here() if few and isinstance(backend, LocalBackend) else nullcontext(backend)
+def _where_it_pays(backend: Backend, rows: Input, split: bool) -> AbstractContextManager[Backend]:
+    """Return the backend, or a part of it that wakes no workers for a few rows, if not `split`."""
+    few = rows.source.n_rows * rows.source.n_features <= FEW_VALUES
+    if isinstance(backend, LocalBackend) and rows.in_memory is not None and few and not split:
+        return backend.here()
+    return nullcontext(backend)
 
 
 @contextmanager
